@@ -1,0 +1,29 @@
+//! The nouns that cross borders: labels, matchers, samples, histograms, batches, tenants, limits, budgets, and the
+//! two traits that join the house: [`SampleSink`] (decoders write into it) and [`SampleSource`] (queries read from it).
+//! Knows no protocol, no file, no clock. A noun used by one crate only belongs there, not here.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod budget;
+mod histogram;
+mod labels;
+mod limits;
+mod matcher;
+mod sample;
+mod sink;
+mod source;
+mod tenant;
+
+pub use batch::{Batch, Delete, DeltaRow, ExemplarRow, FloatRows, HistogramRow, MetadataRow, Record};
+pub use budget::{Budget, BudgetError, StopReason};
+pub use histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint, Span};
+pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
+pub use limits::SampleLimits;
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use sample::{STALE_NAN_BITS, SeriesId, TimeRange, is_stale, stale_nan};
+pub use sink::{MetricKind, Reject, RejectReason, SampleSink};
+pub use source::{
+    Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, SampleSource, SelectRequest, SeriesBlock, SeriesSet,
+    SourceError, Want,
+};
+pub use tenant::TenantId;

@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use crate::{Budget, BudgetError, Histogram, Labels, Matcher, MetricKind, TenantId, TimeRange};
+
+/// Where queries read samples: the series engine, a remote store, or memory in tests.
+pub trait SampleSource: Send + Sync {
+    /// The series that match all matchers and may have samples within the range, sorted by labels' canonical bytes.
+    /// Samples are read afterwards, series by series, from any thread.
+    fn select(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Box<dyn SeriesSet>, SourceError>;
+
+    /// Label sets with samples in the range that match any of the matcher sets (all series when there is none).
+    fn series(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<Labels>, SourceError>;
+
+    /// Label names, sorted.
+    fn label_names(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<String>, SourceError>;
+
+    /// Values of one label, sorted.
+    fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<String>, SourceError>;
+
+    /// Metadata by metric name, sorted; of one metric when it is named.
+    fn metadata(&self, tenant: TenantId, metric: Option<&str>) -> Result<Vec<Metadata>, SourceError>;
+
+    /// Exemplars of matching series in the range, by series, in time order.
+    fn exemplars(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, SourceError>;
+
+    /// Counts for the status page: series in all and the `top` largest groups.
+    fn cardinality(&self, tenant: TenantId, top: usize) -> Result<Cardinality, SourceError>;
+}
+
+/// One selection.
+#[derive(Clone, Debug)]
+pub struct SelectRequest<'a> {
+    pub tenant: TenantId,
+    pub matchers: &'a [Matcher],
+    /// Samples outside are not read. Both ends included.
+    pub range: TimeRange,
+    pub hints: Hints,
+}
+
+/// What the reader will do with the samples; a source may use it to read less, never to answer differently.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    pub want: Want,
+    /// Evaluation step in ms; 0 for an instant query.
+    pub step_ms: i64,
+    /// Length of the window at each step in ms (the look-back for instant selectors).
+    pub window_ms: i64,
+    /// PromQL name of the function applied to the selector; empty when none.
+    pub function: String,
+}
+
+/// How much of a series the reader needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Want {
+    #[default]
+    Samples,
+    /// Only the last sample in the range.
+    Last,
+    /// Only labels; `read` is not called.
+    Labels,
+}
+
+/// A selection's result. Shared by threads that read different series.
+pub trait SeriesSet: Send + Sync {
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Labels of series `index`.
+    fn labels(&self, index: usize) -> Labels;
+
+    /// Replaces `block` by the samples of series `index` in the range, ascending and unique in time.
+    fn read(&self, index: usize, block: &mut SeriesBlock, budget: &Budget) -> Result<(), SourceError>;
+
+    /// What the answer lacks (a quarantined file, an unreachable store); empty when it is complete. Ask after reading.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Samples of one series as columns, in buffers that the caller keeps and reuses. Floats and histograms of one series
+/// are separate columns; each is ascending in time and no time occurs in both.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesBlock {
+    pub at_ms: Vec<i64>,
+    pub values: Vec<f64>,
+    pub histogram_at_ms: Vec<i64>,
+    pub histograms: Vec<Arc<Histogram>>,
+}
+
+impl SeriesBlock {
+    pub fn clear(&mut self) {
+        self.at_ms.clear();
+        self.values.clear();
+        self.histogram_at_ms.clear();
+        self.histograms.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.at_ms.is_empty() && self.histogram_at_ms.is_empty()
+    }
+}
+
+/// Names or label sets found, and what the answer lacks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found<T> {
+    pub items: Vec<T>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    pub metric: String,
+    pub kind: MetricKind,
+    pub help: String,
+    pub unit: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    pub at_ms: i64,
+    pub value: f64,
+    pub labels: Labels,
+}
+
+/// Counts of a tenant's series, as `status/tsdb` shows them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cardinality {
+    pub series: u64,
+    pub label_pairs: u64,
+    pub chunks: u64,
+    pub min_ms: i64,
+    pub max_ms: i64,
+    pub series_by_metric: Vec<CardinalityRow>,
+    pub values_by_label: Vec<CardinalityRow>,
+    pub bytes_by_label: Vec<CardinalityRow>,
+    /// Named `label=value`.
+    pub series_by_pair: Vec<CardinalityRow>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CardinalityRow {
+    pub name: String,
+    pub value: u64,
+}
+
+/// Why a read failed, by what the caller can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// Ask for less.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// Try again: the store is still replaying its log.
+    #[error("the store is not ready: {0}")]
+    NotReady(String),
+    /// Data is damaged in a way that no partial answer covers.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+    /// An I/O error; try again.
+    #[error("reading failed: {0}")]
+    Io(String),
+}
