@@ -46,18 +46,72 @@ pub struct Expr {
     pub kind: ExprKind,
 }
 
+impl Expr {
+    pub fn new(pos: Pos, kind: ExprKind) -> Self {
+        Expr { pos, kind }
+    }
+
+    /// The type the expression evaluates to. Binary operators and parentheses ask their operands.
+    pub fn value_type(&self) -> ValueType {
+        let (mut expr, mut operand) = (self, false);
+        loop {
+            let own = match &expr.kind {
+                ExprKind::Number(_) | ExprKind::Duration(_) => ValueType::Scalar,
+                ExprKind::String(_) => ValueType::String,
+                ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
+                ExprKind::Matrix { .. } | ExprKind::Subquery(_) => ValueType::Matrix,
+                ExprKind::Call { func, .. } => func.returns,
+                ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => {
+                    expr = inner;
+                    continue;
+                }
+                ExprKind::Binary(b) if b.right.value_type() == ValueType::Scalar => {
+                    (expr, operand) = (&b.left, true);
+                    continue;
+                }
+                ExprKind::Binary(_) => ValueType::Vector,
+            };
+            // an operator yields a scalar of scalars, and a vector of anything else
+            return if operand && own != ValueType::Scalar {
+                ValueType::Vector
+            } else {
+                own
+            };
+        }
+    }
+
+    /// The value of a literal number, parentheses not looked through.
+    pub fn as_number(&self) -> Option<f64> {
+        match self.kind {
+            ExprKind::Number(v) | ExprKind::Duration(v) => Some(v),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {
     Number(f64),
+    /// A number written as a duration (`5m`), in seconds. It means the same as `Number` and prints as a duration.
+    Duration(f64),
     String(String),
     Selector(VectorSelector),
     /// `selector[range]`; the selector within carries offset, `@` and modifiers.
-    Matrix { selector: VectorSelector, range: DurationExpr },
+    Matrix {
+        selector: VectorSelector,
+        range: DurationExpr,
+    },
     Subquery(Box<Subquery>),
-    Unary { op: UnaryOp, expr: Box<Expr> },
+    Unary {
+        op: UnaryOp,
+        expr: Box<Expr>,
+    },
     Binary(Box<Binary>),
     Aggregate(Box<Aggregate>),
-    Call { func: &'static crate::promql::functions::Function, args: Vec<Expr> },
+    Call {
+        func: &'static crate::promql::functions::Function,
+        args: Vec<Expr>,
+    },
     Paren(Box<Expr>),
 }
 
@@ -118,8 +172,14 @@ pub enum DurationExpr {
     Min(Box<DurationExpr>, Box<DurationExpr>),
     Max(Box<DurationExpr>, Box<DurationExpr>),
     Neg(Box<DurationExpr>),
-    Binary { op: BinaryOp, left: Box<DurationExpr>, right: Box<DurationExpr> },
+    Binary {
+        op: BinaryOp,
+        left: Box<DurationExpr>,
+        right: Box<DurationExpr>,
+    },
     Paren(Box<DurationExpr>),
+    /// The expression within stands at this place of the query; errors of [`DurationExpr::resolve`] name it.
+    Spanned(Pos, Box<DurationExpr>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,6 +203,43 @@ pub enum BinaryOp {
     And,
     Or,
     Unless,
+}
+
+impl BinaryOp {
+    /// As the language spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Eq => "==",
+            BinaryOp::Ne => "!=",
+            BinaryOp::Lt => "<",
+            BinaryOp::Le => "<=",
+            BinaryOp::Gt => ">",
+            BinaryOp::Ge => ">=",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+        }
+    }
+
+    /// `==`, `!=`, `<`, `<=`, `>`, `>=`.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Eq | Ne | Lt | Le | Gt | Ge)
+    }
+
+    /// `and`, `or`, `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -193,6 +290,34 @@ pub enum AggregateOp {
     Quantile,
     LimitK,
     LimitRatio,
+}
+
+impl AggregateOp {
+    /// As the language spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Count => "count",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::TopK => "topk",
+            AggregateOp::BottomK => "bottomk",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::LimitK => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether it takes a parameter before the vector.
+    pub fn has_param(self) -> bool {
+        use AggregateOp::*;
+        matches!(self, TopK | BottomK | CountValues | Quantile | LimitK | LimitRatio)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

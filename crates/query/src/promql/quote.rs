@@ -1,0 +1,64 @@
+use std::fmt::Write as _;
+
+/// A string in double quotes with Go's escapes (`strconv.Quote`), as Prometheus prints names, values and errors.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        escape(&mut out, c, '"');
+    }
+    out.push('"');
+    out
+}
+
+/// A character in single quotes with Go's escapes (`strconv.QuoteRune`).
+pub(crate) fn quote_char(c: char) -> String {
+    let mut out = String::from("'");
+    escape(&mut out, c, '\'');
+    out.push('\'');
+    out
+}
+
+fn escape(out: &mut String, c: char, quote: char) {
+    match c {
+        '\\' => out.push_str("\\\\"),
+        c if c == quote => {
+            out.push('\\');
+            out.push(c);
+        }
+        '\u{7}' => out.push_str("\\a"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{b}' => out.push_str("\\v"),
+        ' '..='~' => out.push(c),
+        // writing to a String cannot fail
+        '\0'..='\x1f' | '\x7f' => drop(write!(out, "\\x{:02x}", c as u32)),
+        c if printable(c) => out.push(c),
+        c if (c as u32) < 0x10000 => drop(write!(out, "\\u{:04x}", c as u32)),
+        c => drop(write!(out, "\\U{:08x}", c as u32)),
+    }
+}
+
+/// Whether Go prints a character beyond ASCII as itself. Rust's notion of printable in `escape_debug` is the nearest in
+/// the standard library; both leave out controls, separators and unassigned characters.
+fn printable(c: char) -> bool {
+    !c.is_control() && !(c.is_whitespace()) && c.escape_debug().len() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn like_go() {
+        assert_eq!(
+            quote("a\"b\\c\n\t\u{7}\u{1}é☺\u{2028}\u{10ffff}"),
+            r#""a\"b\\c\n\t\a\x01é☺\u2028\U0010ffff""#
+        );
+        assert_eq!(quote_char('\''), r"'\''");
+        assert_eq!(quote_char('"'), "'\"'");
+    }
+}
