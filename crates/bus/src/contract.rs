@@ -1,0 +1,1 @@
+//! What every log keeps, as a suite that each implementation runs.
