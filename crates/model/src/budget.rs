@@ -98,6 +98,11 @@ impl Budget {
         Ok(())
     }
 
+    /// The bounds: (samples, bytes, series).
+    pub fn limits(&self) -> (u64, u64, u64) {
+        (self.samples_max, self.bytes_max, self.series_max)
+    }
+
     /// (samples, bytes now held, series) used so far.
     pub fn used(&self) -> (u64, u64, u64) {
         (

@@ -113,6 +113,10 @@ pub struct SeriesBlock {
     pub values: Vec<f64>,
     pub histogram_at_ms: Vec<i64>,
     pub histograms: Vec<Arc<Histogram>>,
+    /// Start time of each float's counter in ms, 0 where unknown; empty when none is known.
+    pub start_ms: Vec<i64>,
+    /// As `start_ms`, for the histograms.
+    pub histogram_start_ms: Vec<i64>,
 }
 
 impl SeriesBlock {
@@ -121,6 +125,8 @@ impl SeriesBlock {
         self.values.clear();
         self.histogram_at_ms.clear();
         self.histograms.clear();
+        self.start_ms.clear();
+        self.histogram_start_ms.clear();
     }
 
     pub fn is_empty(&self) -> bool {
