@@ -1,9 +1,27 @@
 //! Column codecs: the samples of one series over some time as self-describing bytes, bit exact.
 
 use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use model::{Histogram, TimeRange};
+
+pub(crate) mod cursor;
+mod histograms;
+mod ints;
+mod stats;
+mod times;
+pub(crate) mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use histograms::{HISTOGRAM_VALUES_MAX, histograms_fit};
+pub use stats::stats_of;
+
+use cursor::{Cursor, put_varint};
+use times::Grid;
+use values::Scratch;
 
 /// Samples a chunk may hold.
 pub const SAMPLES_MAX: usize = 8192;
@@ -62,78 +80,96 @@ pub enum ChunkError {
     WrongKind(&'static str),
 }
 
+const VERSION: u8 = 1;
+const VERSION_SHIFT: u8 = 6;
+const TIME_FLAGS: u8 = 0x07;
+const HISTOGRAMS: u8 = 0x08;
+const STARTS: u8 = 0x10;
+const STATS: u8 = 0x20;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// Appends the chunk of these samples (ascending in time, at most [`SAMPLES_MAX`], columns equally long) to `out`.
 /// `start_ms`: counter start times, 0 = unknown; pass `None` when no sample has one.
 pub fn encode_floats(at_ms: &[i64], values: &[f64], start_ms: Option<&[i64]>, out: &mut Vec<u8>) -> ChunkStats {
-    out.push(1);
-    out.push(u8::from(start_ms.is_some()));
-    out.extend_from_slice(&(at_ms.len() as u32).to_le_bytes());
-    for t in at_ms {
-        out.extend_from_slice(&t.to_le_bytes());
+    debug_assert!(at_ms.len() == values.len() && at_ms.len() <= SAMPLES_MAX);
+    let s = stats_of(at_ms, values);
+    let shown = (values.len() >= STATS_FROM).then_some(&s);
+    SCRATCH.with_borrow_mut(|scratch| {
+        put_head(0, at_ms, start_ms.is_some(), shown, scratch, out);
+        if !values.is_empty() {
+            values::encode(values, scratch, out);
+        }
+        if let Some(starts) = start_ms
+            && !starts.is_empty()
+        {
+            times::encode_plain(starts, &mut scratch.ints, out);
+        }
+    });
+    s
+}
+
+fn put_head(
+    kind: u8,
+    at_ms: &[i64],
+    starts: bool,
+    shown: Option<&ChunkStats>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let place = out.len();
+    out.push(0);
+    put_varint(out, at_ms.len() as u64);
+    let mut flags = VERSION << VERSION_SHIFT | kind | if starts { STARTS } else { 0 };
+    if let Some(s) = shown {
+        flags |= STATS;
+        stats::put(s, out);
     }
-    for v in values {
-        out.extend_from_slice(&v.to_bits().to_le_bytes());
+    flags |= times::encode(at_ms, &mut scratch.ints, out);
+    out[place] = flags;
+}
+
+fn open(bytes: &[u8]) -> Result<(ChunkHead, Grid, Cursor<'_>), ChunkError> {
+    let mut from = Cursor::new(bytes);
+    let flags = from.u8()?;
+    if flags >> VERSION_SHIFT != VERSION {
+        return Err(ChunkError::Version(flags >> VERSION_SHIFT));
     }
-    for s in start_ms.unwrap_or_default() {
-        out.extend_from_slice(&s.to_le_bytes());
+    let count = from.bounded("count of samples", SAMPLES_MAX)?;
+    let mut s = ChunkStats {
+        count: count as u32,
+        ..stats_of(&[], &[])
+    };
+    if flags & STATS != 0 {
+        stats::read(&mut from, &mut s)?;
     }
-    stats_of(at_ms, values)
+    let grid = Grid::read(flags & TIME_FLAGS, count, &mut from)?;
+    (s.min_ms, s.max_ms) = (grid.first, grid.last);
+    let head = ChunkHead {
+        kind: if flags & HISTOGRAMS != 0 {
+            Kind::Histograms
+        } else {
+            Kind::Floats
+        },
+        count: count as u32,
+        min_ms: grid.first,
+        max_ms: grid.last,
+        starts: flags & STARTS != 0,
+        stats: (flags & STATS != 0).then_some(s),
+    };
+    Ok((head, grid, from))
 }
 
 /// What the chunk says about itself, without decoding its columns.
 pub fn read_head(bytes: &[u8]) -> Result<ChunkHead, ChunkError> {
-    let (mut at, mut values) = (Vec::new(), Vec::new());
-    if bytes.first() == Some(&2) {
-        let mut h = Vec::new();
-        decode_histograms(bytes, &mut at, &mut h)?;
-        return Ok(ChunkHead {
-            kind: Kind::Histograms,
-            count: at.len() as u32,
-            min_ms: at.first().copied().unwrap_or(0),
-            max_ms: at.last().copied().unwrap_or(0),
-            starts: bytes.get(1) == Some(&1),
-            stats: None,
-        });
-    }
-    decode_floats(bytes, &mut at, &mut values)?;
-    let stats = stats_of(&at, &values);
-    Ok(ChunkHead {
-        kind: Kind::Floats,
-        count: stats.count,
-        min_ms: stats.min_ms,
-        max_ms: stats.max_ms,
-        starts: bytes.get(1) == Some(&1),
-        stats: (at.len() >= STATS_FROM).then_some(stats),
-    })
+    open(bytes).map(|(head, ..)| head)
 }
 
 /// Appends the chunk's samples to the buffers. On an error the buffers are as before.
 pub fn decode_floats(bytes: &[u8], at_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), ChunkError> {
-    let word = |i: usize| -> Result<[u8; 8], ChunkError> {
-        bytes
-            .get(6 + 8 * i..14 + 8 * i)
-            .and_then(|b| b.try_into().ok())
-            .ok_or(ChunkError::Short)
-    };
-    if bytes.first() != Some(&1) {
-        return Err(ChunkError::WrongKind("histograms"));
-    }
-    let n = u32::from_le_bytes(
-        bytes
-            .get(2..6)
-            .and_then(|b| b.try_into().ok())
-            .ok_or(ChunkError::Short)?,
-    ) as usize;
-    if n > SAMPLES_MAX || bytes.len() < 6 + 16 * n {
-        return Err(ChunkError::Short);
-    }
-    for i in 0..n {
-        at_ms.push(i64::from_le_bytes(word(i)?));
-    }
-    for i in n..2 * n {
-        values.push(f64::from_bits(u64::from_le_bytes(word(i)?)));
-    }
-    Ok(())
+    decode_floats_range(bytes, TimeRange::ALL, at_ms, values)
 }
 
 /// As [`decode_floats`], only samples within the range.
@@ -143,73 +179,106 @@ pub fn decode_floats_range(
     at_ms: &mut Vec<i64>,
     values: &mut Vec<f64>,
 ) -> Result<(), ChunkError> {
-    let (mut at, mut vs) = (Vec::new(), Vec::new());
-    decode_floats(bytes, &mut at, &mut vs)?;
-    for (t, v) in at.into_iter().zip(vs).filter(|(t, _)| range.contains(*t)) {
-        at_ms.push(t);
-        values.push(v);
+    let (head, grid, mut from) = open(bytes)?;
+    if head.kind != Kind::Floats {
+        return Err(ChunkError::WrongKind("histograms"));
+    }
+    if head.count == 0 || !range.overlaps(&TimeRange::new(head.min_ms, head.max_ms)) {
+        return Ok(());
+    }
+    let (at_start, value_start) = (at_ms.len(), values.len());
+    let read = grid
+        .decode(&mut from, at_ms)
+        .and_then(|()| values::decode(head.count as usize, &mut from, values));
+    if let Err(e) = read {
+        at_ms.truncate(at_start);
+        values.truncate(value_start);
+        return Err(e);
+    }
+    if !(range.contains(head.min_ms) && range.contains(head.max_ms)) {
+        let (from, to) = within(&at_ms[at_start..], range);
+        keep(at_ms, at_start, from, to);
+        keep(values, value_start, from, to);
     }
     Ok(())
 }
 
-/// Appends the start times of a chunk of either kind; false (and nothing appended) when it has none.
-pub fn decode_starts(bytes: &[u8], start_ms: &mut Vec<i64>) -> Result<bool, ChunkError> {
-    let head = read_head(bytes)?;
-    if !head.starts {
-        return Ok(false);
-    }
-    start_ms.extend(std::iter::repeat_n(0, head.count as usize));
-    Ok(true)
+/// Which of the ascending times lie in the range.
+fn within(at_ms: &[i64], range: TimeRange) -> (usize, usize) {
+    let from = at_ms.partition_point(|t| *t < range.start_ms);
+    let to = at_ms.partition_point(|t| *t <= range.end_ms);
+    (from, to.max(from))
 }
 
-/// Appends the chunk of these histograms (ascending in time, at most [`SAMPLES_MAX`]) to `out`.
+/// Keeps `from..to` of what lies behind `start`.
+fn keep<T: Copy>(column: &mut Vec<T>, start: usize, from: usize, to: usize) {
+    column.truncate(start + to);
+    if from > 0 {
+        column.copy_within(start + from.., start);
+        column.truncate(start + to - from);
+    }
+}
+
+/// Appends the start times of a chunk of either kind; false (and nothing appended) when it has none.
+pub fn decode_starts(bytes: &[u8], start_ms: &mut Vec<i64>) -> Result<bool, ChunkError> {
+    let (head, grid, mut from) = open(bytes)?;
+    if !head.starts || head.count == 0 {
+        return Ok(false);
+    }
+    let start = start_ms.len();
+    let mut read = || -> Result<(), ChunkError> {
+        grid.decode(&mut from, &mut Vec::new())?;
+        match head.kind {
+            Kind::Floats => values::decode(head.count as usize, &mut from, &mut Vec::new())?,
+            Kind::Histograms => histograms::decode(head.count as usize, &mut from, &mut Vec::new())?,
+        }
+        times::decode_plain(head.count as usize, &mut from, start_ms)
+    };
+    let done = read();
+    if done.is_err() {
+        start_ms.truncate(start);
+    }
+    done.map(|()| true)
+}
+
+/// Appends the chunk of these histograms (ascending in time, no more than [`histograms_fit`]) to `out`.
 pub fn encode_histograms<H: Borrow<Histogram>>(
     at_ms: &[i64],
     histograms: &[H],
     start_ms: Option<&[i64]>,
     out: &mut Vec<u8>,
 ) -> ChunkStats {
-    let _ = (histograms, start_ms);
-    out.push(2);
+    debug_assert!(at_ms.len() == histograms.len() && histograms_fit(histograms) == histograms.len());
+    SCRATCH.with_borrow_mut(|scratch| {
+        put_head(HISTOGRAMS, at_ms, start_ms.is_some(), None, scratch, out);
+        histograms::encode(histograms, scratch, out);
+        if let Some(starts) = start_ms
+            && !starts.is_empty()
+        {
+            times::encode_plain(starts, &mut scratch.ints, out);
+        }
+    });
     stats_of(at_ms, &[])
 }
 
 /// Appends the chunk's histograms to the buffers. On an error the buffers are as before. Histograms of a chunk that
-/// are equal to the one before share it.
+/// equal the one before share its memory.
 pub fn decode_histograms(
     bytes: &[u8],
     at_ms: &mut Vec<i64>,
     histograms: &mut Vec<Arc<Histogram>>,
 ) -> Result<(), ChunkError> {
-    let _ = (bytes, at_ms, histograms);
-    Ok(())
-}
-
-/// Statistics of samples that are in memory; the same numbers that [`encode_floats`] returns.
-pub fn stats_of(at_ms: &[i64], values: &[f64]) -> ChunkStats {
-    let mut s = ChunkStats {
-        count: at_ms.len() as u32,
-        min_ms: at_ms.first().copied().unwrap_or(0),
-        max_ms: at_ms.last().copied().unwrap_or(0),
-        first: values.first().copied().unwrap_or(0.0),
-        last: values.last().copied().unwrap_or(0.0),
-        min: f64::INFINITY,
-        max: f64::NEG_INFINITY,
-        sum: 0.0,
-        increase: 0.0,
-        plain: !values.is_empty(),
-    };
-    s.increase = s.last - s.first;
-    let mut prev = s.first;
-    for &v in values {
-        s.plain &= !v.is_nan();
-        s.min = s.min.min(v);
-        s.max = s.max.max(v);
-        s.sum += v;
-        if v < prev {
-            s.increase += prev;
-        }
-        prev = v;
+    let (head, grid, mut from) = open(bytes)?;
+    if head.kind != Kind::Histograms {
+        return Err(ChunkError::WrongKind("floats"));
     }
-    s
+    let (at_start, start) = (at_ms.len(), histograms.len());
+    let read = grid
+        .decode(&mut from, at_ms)
+        .and_then(|()| histograms::decode(head.count as usize, &mut from, histograms));
+    if read.is_err() {
+        at_ms.truncate(at_start);
+        histograms.truncate(start);
+    }
+    read
 }
