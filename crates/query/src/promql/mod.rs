@@ -2,9 +2,20 @@
 //! and the arithmetic of native histograms.
 
 pub mod ast;
+mod check;
 mod duration;
 pub mod functions;
+mod lexer;
+mod literal;
+mod parser;
+mod pretty;
+mod print;
 mod quote;
+mod tree_json;
 
 pub use duration::{format_duration, max_of, min_of, parse_duration};
+pub use literal::{decimal, general};
+pub use parser::{CHAIN_MAX, DEPTH_MAX, ParseError, TEXT_BYTES_MAX, parse, parse_matchers, place};
+pub use pretty::pretty;
 pub use quote::quote;
+pub use tree_json::tree_json;
