@@ -1,0 +1,151 @@
+use std::io::{ErrorKind, Read};
+
+use crate::DecodeError;
+
+/// How a body is compressed (HTTP `Content-Encoding`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Identity,
+    /// Snappy block format, as remote write uses it.
+    Snappy,
+    Gzip,
+    /// zlib, as HTTP calls `deflate`.
+    Deflate,
+    Zstd,
+}
+
+impl Encoding {
+    pub const ALL: [Encoding; 5] = [
+        Encoding::Identity,
+        Encoding::Snappy,
+        Encoding::Gzip,
+        Encoding::Deflate,
+        Encoding::Zstd,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Identity => "identity",
+            Encoding::Snappy => "snappy",
+            Encoding::Gzip => "gzip",
+            Encoding::Deflate => "deflate",
+            Encoding::Zstd => "zstd",
+        }
+    }
+
+    /// From a header's value; an empty one is `Identity`.
+    pub fn parse(header: &str) -> Result<Encoding, DecodeError> {
+        let name = header.trim();
+        match name {
+            "" => return Ok(Encoding::Identity),
+            "x-gzip" => return Ok(Encoding::Gzip),
+            _ => {}
+        }
+        Encoding::ALL
+            .into_iter()
+            .find(|e| e.as_str().eq_ignore_ascii_case(name))
+            .ok_or_else(|| {
+                DecodeError::unsupported(format!(
+                    "Content-Encoding {:?} is not known: identity, snappy, gzip, deflate or zstd is right",
+                    crate::error::shown(name.as_bytes())
+                ))
+            })
+    }
+}
+
+/// A snappy copy element of three bytes yields 64 at most.
+const SNAPPY_RATIO_MAX: usize = 22;
+/// Largest zstd window taken (8 MiB, what RFC 8878 asks of every decoder).
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+const STEP_BYTES: usize = 64 << 10;
+
+/// The plain bytes of a body, in `buffer` (kept by the caller and reused, its content is of no interest) unless the
+/// body is plain already. Bodies that would grow beyond `limit` bytes are refused before the memory is taken.
+pub fn decompress<'a>(
+    encoding: Encoding,
+    body: &'a [u8],
+    limit: usize,
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8], DecodeError> {
+    let refused = |length: Option<u64>| {
+        let says = length.map(|l| format!(" ({l} bytes)")).unwrap_or_default();
+        DecodeError::too_large(format!("the decompressed body{says} is larger than the limit of {limit} bytes"))
+    };
+    match encoding {
+        Encoding::Identity if body.len() > limit => Err(refused(Some(body.len() as u64))),
+        Encoding::Identity => Ok(body),
+        Encoding::Snappy => {
+            let length = snappy_length(body)
+                .ok_or_else(|| DecodeError::malformed(0, "the body is not snappy: its length is unreadable"))?;
+            if length > limit as u64 {
+                return Err(refused(Some(length)));
+            }
+            let length = length as usize;
+            if length / SNAPPY_RATIO_MAX > body.len() {
+                let have = body.len();
+                return Err(DecodeError::malformed(
+                    0,
+                    format!("the body is not snappy: {have} bytes cannot hold the {length} it claims"),
+                ));
+            }
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+            match snap::raw::Decoder::new().decompress(body, &mut buffer[..length]) {
+                Ok(n) => Ok(&buffer[..n]),
+                Err(e) => Err(DecodeError::malformed(0, format!("the body is not snappy: {e}"))),
+            }
+        }
+        Encoding::Gzip => stream(flate2::bufread::MultiGzDecoder::new(body), "gzip", limit, buffer, refused),
+        Encoding::Deflate => stream(flate2::bufread::ZlibDecoder::new(body), "deflate", limit, buffer, refused),
+        Encoding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(body)
+                .map_err(|e| DecodeError::malformed(0, format!("the body is not zstd: {e}")))?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG_MAX)
+                .map_err(|e| DecodeError::malformed(0, format!("the body is not zstd: {e}")))?;
+            stream(decoder, "zstd", limit, buffer, refused)
+        }
+    }
+}
+
+fn stream<'a>(
+    mut decoder: impl Read,
+    name: &str,
+    limit: usize,
+    buffer: &'a mut Vec<u8>,
+    refused: impl Fn(Option<u64>) -> DecodeError,
+) -> Result<&'a [u8], DecodeError> {
+    let mut have = 0;
+    loop {
+        // one byte beyond the limit tells a body that is too large from one that just fits
+        let room = (limit - have).saturating_add(1).min(STEP_BYTES.max(have / 2));
+        if buffer.len() < have + room {
+            buffer.resize(have + room, 0);
+        }
+        match decoder.read(&mut buffer[have..have + room]) {
+            Ok(0) => return Ok(&buffer[..have]),
+            Ok(n) if have + n > limit => return Err(refused(None)),
+            Ok(n) => have += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => {
+                return Err(DecodeError::malformed(
+                    have,
+                    format!("the body is not {name}, or is cut short: {e}"),
+                ));
+            }
+        }
+    }
+}
+
+/// The length a snappy block claims.
+fn snappy_length(body: &[u8]) -> Option<u64> {
+    let mut length = 0u64;
+    for (i, &b) in body.iter().take(10).enumerate() {
+        length |= u64::from(b & 0x7f).checked_shl(7 * i as u32)?;
+        if b < 0x80 {
+            return Some(length);
+        }
+    }
+    None
+}
