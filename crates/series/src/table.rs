@@ -1,10 +1,35 @@
 //! The series table: label sets become dense numbers, raw spellings find them again without being parsed, and matchers
 //! select among them. Shared by input and store; it owns all label memory.
+//!
+//! Two locks: one over the spellings (held for reading by each request body, for writing while new spellings come in)
+//! and one over labels and postings. Where both are needed, the first is taken first.
 
-use std::collections::HashMap;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use model::{Budget, BudgetError, Labels, Matcher, SeriesId, TenantId};
+use model::{Budget, BudgetError, Cardinality, CardinalityRow, Labels, Matcher, SeriesId, TenantId};
+
+mod hash;
+mod index;
+mod postings;
+mod select;
+mod spellings;
+
+#[cfg(test)]
+mod tests;
+
+pub use hash::label_hash;
+
+use hash::SpellingHash;
+use index::{Index, State};
+use spellings::{Place, Spellings};
+
+/// Series handled under one lock where many are.
+const SLICE: usize = 1024;
+
+/// Calls after which a session that defines lets others in.
+const TURN: u32 = 512;
 
 /// The tenant's budget of series is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,52 +39,52 @@ pub struct TableFull {
     pub limit: usize,
 }
 
+/// All series of this process.
 pub struct SeriesTable {
-    inner: RwLock<Inner>,
+    hash: SpellingHash,
+    spellings: RwLock<Spellings>,
+    index: RwLock<Index>,
+    /// How many ids were freed; who keeps ids beside the table notices by it.
+    freed: AtomicU64,
+    retired: AtomicBool,
 }
 
-#[derive(Default)]
-struct Inner {
-    series: Vec<(TenantId, Labels, bool)>,
-    by_labels: HashMap<(TenantId, Labels), SeriesId>,
-    by_raw: HashMap<(TenantId, Vec<u8>), SeriesId>,
-}
-
-impl Inner {
-    fn intern(&mut self, tenant: TenantId, labels: &[u8], limit: Option<usize>) -> Result<SeriesId, TableFull> {
-        let labels = Labels::from_trusted_bytes(labels);
-        if let Some(&id) = self.by_labels.get(&(tenant, labels.clone())) {
-            return Ok(id);
-        }
-        if let Some(limit) = limit
-            && self.series.iter().filter(|s| s.0 == tenant).count() >= limit
-        {
-            return Err(TableFull { tenant, limit });
-        }
-        let id = SeriesId(self.series.len() as u32);
-        self.series.push((tenant, labels.clone(), false));
-        self.by_labels.insert((tenant, labels), id);
-        Ok(id)
-    }
-}
-
-/// One request body's use of the table.
+/// One request body's use of the table. It holds a lock: a thread has one session at a time, and drops it before it
+/// waits for anything.
 pub struct Session<'a> {
     table: &'a SeriesTable,
     tenant: TenantId,
-    guard: Option<RwLockReadGuard<'a, Inner>>,
+    place: Place,
+    held: Held<'a>,
+}
+
+enum Held<'a> {
+    Nothing,
+    Read(RwLockReadGuard<'a, Spellings>),
+    /// New series come in bulk: one lock for a turn of them.
+    Write(RwLockWriteGuard<'a, Spellings>, u32),
+}
+
+// A panic while a lock was held leaves the table as it was between two steps; going on beats failing every request.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(|e| e.into_inner())
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(|e| e.into_inner())
 }
 
 impl SeriesTable {
     /// `seed` keys the hash of raw spellings; it is random per process, so that collisions cannot be made on purpose.
-    pub fn new(_seed: [u8; 16]) -> Self {
+    pub fn new(seed: [u8; 16]) -> Self {
+        let short = u128::from_le_bytes(seed) ^ label_hash(&seed);
         SeriesTable {
-            inner: RwLock::default(),
+            hash: SpellingHash::new(seed),
+            spellings: RwLock::default(),
+            index: RwLock::new(Index::new((short >> 64) as u64 ^ short as u64)),
+            freed: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.inner.read().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Begins one request body of a tenant.
@@ -67,66 +92,56 @@ impl SeriesTable {
         Session {
             table: self,
             tenant,
-            guard: None,
+            place: Place::START,
+            held: Held::Nothing,
         }
     }
 
     /// The series of canonical label bytes, made when it is new. `limit`: series the tenant may have.
     pub fn intern(&self, tenant: TenantId, labels: &[u8], limit: Option<usize>) -> Result<SeriesId, TableFull> {
-        self.inner
-            .write()
-            .unwrap_or_else(|e| e.into_inner())
-            .intern(tenant, labels, limit)
+        write(&self.index).intern(tenant, labels, limit)
     }
 
     /// The series of canonical label bytes, when there is one.
     pub fn find(&self, tenant: TenantId, labels: &[u8]) -> Option<SeriesId> {
-        let labels = Labels::from_bytes(labels).ok()?;
-        self.read().by_labels.get(&(tenant, labels)).copied()
+        read(&self.index).find(tenant, labels)
     }
 
     /// The labels of a series; empty when the id is of none.
     pub fn labels(&self, id: SeriesId) -> Labels {
-        self.read()
-            .series
-            .get(id.index())
-            .map(|s| s.1.clone())
-            .unwrap_or_default()
+        read(&self.index).labels(id, &mut Vec::with_capacity(256))
     }
 
     /// Appends the canonical label bytes of a series; false when the id is of none.
     pub fn write_labels(&self, id: SeriesId, out: &mut Vec<u8>) -> bool {
-        match self.read().series.get(id.index()) {
-            Some(s) => {
-                out.extend_from_slice(s.1.as_bytes());
-                true
-            }
-            None => false,
-        }
+        let index = read(&self.index);
+        index.write_labels(id, out);
+        index.live(id).is_some()
     }
 
-    /// The series' labels, in the order given, under one lock.
+    /// The series' labels in the order given, under one lock.
     pub fn labels_of(&self, ids: &[SeriesId]) -> Vec<Labels> {
-        ids.iter().map(|&id| self.labels(id)).collect()
+        let mut scratch = Vec::with_capacity(256);
+        let index = read(&self.index);
+        ids.iter().map(|&id| index.labels(id, &mut scratch)).collect()
     }
 
+    /// The tenant of a series; Overseer's own when the id is of none.
     pub fn tenant_of(&self, id: SeriesId) -> TenantId {
-        self.read()
-            .series
-            .get(id.index())
-            .map(|s| s.0)
-            .unwrap_or(TenantId::OVERSEER)
+        let index = read(&self.index);
+        index
+            .live(id)
+            .map_or(TenantId::OVERSEER, |s| index.tenants[s.tenant as usize].id)
     }
 
-    /// A hash of the canonical label bytes that is the same in every process and version. Its key is public: where two
-    /// series meet by hash alone, compare their labels.
+    /// [`label_hash`] of the series' labels, without forming it again.
     pub fn label_hash(&self, id: SeriesId) -> u128 {
-        label_hash(self.labels(id).as_bytes())
+        read(&self.index).hash_of(id)
     }
 
     /// Ids given so far are below this.
     pub fn id_bound(&self) -> usize {
-        self.read().series.len()
+        read(&self.index).series.len()
     }
 
     /// Visible series that match all matchers, ascending by id.
@@ -136,131 +151,276 @@ impl SeriesTable {
         matchers: &[Matcher],
         budget: &Budget,
     ) -> Result<Vec<SeriesId>, BudgetError> {
-        budget.check()?;
-        let inner = self.read();
-        Ok(inner
-            .series
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.0 == tenant && s.2)
-            .filter(|(_, s)| matchers.iter().all(|m| m.matches(s.1.get(&m.name).unwrap_or(""))))
-            .map(|(i, _)| SeriesId(i as u32))
-            .collect())
+        select::select(&self.index, tenant, matchers, budget)
     }
 
-    /// These series have an applied sample and may be selected from now on.
+    /// These series have an applied sample and may be selected from now on. Cheapest in ascending order.
     pub fn set_visible(&self, ids: &[SeriesId]) {
-        let mut inner = self.inner.write().unwrap_or_else(|e| e.into_inner());
-        for id in ids {
-            if let Some(s) = inner.series.get_mut(id.index()) {
-                s.2 = true;
-            }
+        for slice in ids.chunks(SLICE) {
+            write(&self.index).set_visible(slice);
         }
     }
 
     /// Label names of visible series, sorted.
     pub fn label_names(&self, tenant: TenantId) -> Vec<String> {
-        let inner = self.read();
-        let set: std::collections::BTreeSet<String> = inner
-            .series
+        let index = read(&self.index);
+        let Some(t) = index.tenant(tenant) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = t
+            .names
             .iter()
-            .filter(|s| s.0 == tenant && s.2)
-            .flat_map(|s| s.1.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>())
+            .filter(|(_, n)| !index.names[**n as usize].postings.is_empty())
+            .map(|(text, _)| text.to_string())
             .collect();
-        set.into_iter().collect()
+        names.sort_unstable();
+        names
     }
 
     /// Values of one label among visible series, sorted.
     pub fn label_values(&self, tenant: TenantId, name: &str) -> Vec<String> {
-        let inner = self.read();
-        let set: std::collections::BTreeSet<String> = inner
-            .series
-            .iter()
-            .filter(|s| s.0 == tenant && s.2)
-            .filter_map(|s| s.1.get(name).map(str::to_owned))
-            .collect();
-        set.into_iter().collect()
+        let mut values: Vec<String> = {
+            let index = read(&self.index);
+            let Some(&n) = index.tenant(tenant).and_then(|t| t.names.get(name)) else {
+                return Vec::new();
+            };
+            let pairs = &index.names[n as usize].pairs;
+            pairs
+                .iter()
+                .filter(|p| !index.pairs[**p as usize].postings.is_empty())
+                .map(|&p| index.value(p).to_owned())
+                .collect()
+        };
+        values.sort_unstable();
+        values
     }
 
     /// Label names of the given series, sorted.
     pub fn label_names_of(&self, ids: &[SeriesId]) -> Vec<String> {
-        let mut set = std::collections::BTreeSet::new();
-        for l in self.labels_of(ids) {
-            set.extend(l.iter().map(|(n, _)| n.to_owned()));
+        let mut names = BTreeSet::new();
+        let mut texts = BTreeSet::new();
+        for slice in ids.chunks(SLICE) {
+            let index = read(&self.index);
+            for id in slice {
+                for &p in index.pairs_of(*id) {
+                    let name = index.pairs[p as usize].name;
+                    if names.insert(name) {
+                        texts.insert(index.names[name as usize].text.to_string());
+                    }
+                }
+            }
         }
-        set.into_iter().collect()
+        texts.into_iter().collect()
     }
 
     /// Values of one label among the given series, sorted.
     pub fn label_values_of(&self, name: &str, ids: &[SeriesId]) -> Vec<String> {
-        let mut set = std::collections::BTreeSet::new();
-        for l in self.labels_of(ids) {
-            set.extend(l.get(name).map(str::to_owned));
+        let mut values = BTreeSet::new();
+        for slice in ids.chunks(SLICE) {
+            let index = read(&self.index);
+            let mut last = u32::MAX;
+            for id in slice {
+                let pair = index
+                    .pairs_of(*id)
+                    .iter()
+                    .copied()
+                    .find(|&p| *index.names[index.pairs[p as usize].name as usize].text == *name);
+                if let Some(p) = pair.filter(|p| *p != last) {
+                    last = p;
+                    if !values.contains(index.value(p)) {
+                        values.insert(index.value(p).to_owned());
+                    }
+                }
+            }
         }
-        set.into_iter().collect()
+        values.into_iter().collect()
     }
 
-    /// Counts for the status page; `chunks`, `min_ms` and `max_ms` are the caller's to fill in.
-    pub fn cardinality(&self, _tenant: TenantId, _top: usize) -> model::Cardinality {
-        model::Cardinality::default()
+    /// Counts of visible series for the status page; `chunks`, `min_ms` and `max_ms` are the caller's to fill in.
+    pub fn cardinality(&self, tenant: TenantId, top: usize) -> Cardinality {
+        let index = read(&self.index);
+        let Some(t) = index.tenant(tenant) else {
+            return Cardinality::default();
+        };
+        let cut = |mut rows: Vec<CardinalityRow>| {
+            rows.sort_unstable_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
+            rows.truncate(top);
+            rows
+        };
+        let shown = |p: &u32| !index.pairs[*p as usize].postings.is_empty();
+        let mut out = Cardinality {
+            series: t.all.len(),
+            ..Cardinality::default()
+        };
+        let (mut values, mut bytes, mut largest) = (Vec::new(), Vec::new(), Vec::new());
+        for &n in t.names.values() {
+            let name = &index.names[n as usize];
+            let (mut count, mut size) = (0, 0);
+            for &p in name.pairs.iter().filter(|p| shown(p)) {
+                count += 1;
+                size += index.text_bytes(p);
+                largest.push((index.pairs[p as usize].postings.len(), p));
+            }
+            if count > 0 {
+                out.label_pairs += count;
+                values.push(CardinalityRow {
+                    name: name.text.to_string(),
+                    value: count,
+                });
+                bytes.push(CardinalityRow {
+                    name: name.text.to_string(),
+                    value: size,
+                });
+            }
+            if largest.len() > 4 * top.max(1024) {
+                largest.sort_unstable_by(|a, b| b.cmp(a));
+                largest.truncate(top);
+            }
+        }
+        out.values_by_label = cut(values);
+        out.bytes_by_label = cut(bytes);
+        largest.sort_unstable_by(|a, b| b.cmp(a));
+        largest.truncate(top);
+        let pair_row = |&(value, p): &(u64, u32)| {
+            let name = &index.names[index.pairs[p as usize].name as usize];
+            CardinalityRow {
+                name: format!("{}={}", name.text, index.value(p)),
+                value,
+            }
+        };
+        out.series_by_pair = cut(largest.iter().map(pair_row).collect());
+        let metrics = index.metric_name(t).map(|n| &n.pairs[..]).unwrap_or_default();
+        let metric_row = |&p: &u32| CardinalityRow {
+            name: index.value(p).to_owned(),
+            value: index.pairs[p as usize].postings.len(),
+        };
+        out.series_by_metric = cut(metrics.iter().filter(|p| shown(p)).map(metric_row).collect());
+        out
     }
 
     /// Sorts ids by their labels' canonical bytes.
     pub fn sort_by_labels(&self, ids: &mut [SeriesId]) {
-        let inner = self.read();
-        ids.sort_by(|a, b| inner.series[a.index()].1.cmp(&inner.series[b.index()].1));
+        let index = read(&self.index);
+        ids.sort_unstable_by(|a, b| index.compare(*a, *b));
     }
 
     /// Series of a tenant, visible or not.
     pub fn len(&self, tenant: TenantId) -> usize {
-        self.read().series.iter().filter(|s| s.0 == tenant).count()
+        read(&self.index).tenant(tenant).map_or(0, |t| t.series)
     }
 
     /// Takes series that have no samples left out of sight and forgets their spellings. Until
     /// [`reuse_up_to`](Self::reuse_up_to) passes `position` their labels stay readable, and a series that comes back
-    /// (by its labels, in a record that is written or read, or by [`set_visible`](Self::set_visible)) keeps its id.
-    pub fn retire(&self, ids: &[SeriesId], _position: u64) {
-        let mut inner = self.inner.write().unwrap_or_else(|e| e.into_inner());
-        for id in ids {
-            if let Some(s) = inner.series.get_mut(id.index()) {
-                s.2 = false;
+    /// (by its labels, in a record that is written, or by [`set_visible`](Self::set_visible)) keeps its id.
+    pub fn retire(&self, ids: &[SeriesId], position: u64) {
+        if ids.is_empty() {
+            return;
+        }
+        // both locks, so that no session takes up a spelling of a series that is half gone
+        let mut spellings = write(&self.spellings);
+        let mut index = write(&self.index);
+        for &id in ids {
+            index.retire(id, position);
+        }
+        spellings.forget(|id| index.live(id).is_none_or(|s| s.state == State::Retired));
+        self.retired.store(index.retired_any(), Release);
+    }
+
+    /// Every consumer in this process has passed `position`: ids retired at or before it are given again from now on.
+    /// A batch that was admitted before `retire` must have been published and consumed, too; give `retire` a position
+    /// some minutes old by the time it is passed here.
+    pub fn reuse_up_to(&self, position: u64) {
+        let mut index = write(&self.index);
+        let freed = index.reuse_up_to(position);
+        self.retired.store(index.retired_any(), Release);
+        self.freed.fetch_add(freed as u64, Release);
+    }
+
+    /// How many ids were freed so far. While it stays the same, ids kept elsewhere mean what they meant.
+    pub fn freed(&self) -> u64 {
+        self.freed.load(Acquire)
+    }
+
+    /// Tells series apart that had the same id one after the other.
+    pub fn generation(&self, id: SeriesId) -> u8 {
+        read(&self.index).series.get(id.index()).map_or(0, |s| s.generation)
+    }
+
+    /// Keeps retired ones among these series from being freed: samples of them are on their way.
+    pub fn revive(&self, ids: &[SeriesId]) {
+        if !self.retired.load(Acquire) {
+            return;
+        }
+        let retired: Vec<SeriesId> = {
+            let index = read(&self.index);
+            let gone = |id: &SeriesId| index.live(*id).is_some_and(|s| s.state == State::Retired);
+            ids.iter().copied().filter(gone).collect()
+        };
+        if !retired.is_empty() {
+            let mut index = write(&self.index);
+            for id in retired {
+                index.revive(id);
             }
         }
     }
 
-    /// Every consumer in this process has passed `position`: ids retired at or before it may be given again.
-    pub fn reuse_up_to(&self, _position: u64) {}
+    /// Whether the series has been made visible and not retired since.
+    pub fn is_visible(&self, id: SeriesId) -> bool {
+        read(&self.index).live(id).is_some_and(|s| s.state == State::Visible)
+    }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.read().series.len() * 400
+        let spellings = read(&self.spellings).bytes();
+        spellings + read(&self.index).bytes()
     }
 }
 
 impl Session<'_> {
     /// The series of a raw spelling seen before.
+    #[inline]
     pub fn known(&mut self, raw: &[u8]) -> Option<SeriesId> {
-        let guard = self.guard.get_or_insert_with(|| self.table.read());
-        guard.by_raw.get(&(self.tenant, raw.to_vec())).copied()
+        let hash = self.table.hash.hash(self.tenant.0, raw);
+        if let Held::Read(spellings) = &self.held {
+            return spellings.find(hash, &mut self.place);
+        }
+        self.known_slowly(hash)
+    }
+
+    fn known_slowly(&mut self, hash: u128) -> Option<SeriesId> {
+        if let Held::Write(spellings, left) = &mut self.held
+            && *left > 0
+        {
+            *left -= 1;
+            return spellings.find(hash, &mut self.place);
+        }
+        self.held = Held::Nothing;
+        let spellings = read(&self.table.spellings);
+        let found = spellings.find(hash, &mut self.place);
+        self.held = Held::Read(spellings);
+        found
     }
 
     /// The series of canonical label bytes, made when it is new; `raw` (when not empty) is remembered as its spelling.
+    /// `limit`: series the tenant may have; series that exist are found regardless.
     pub fn define(&mut self, raw: &[u8], labels: &[u8], limit: Option<usize>) -> Result<SeriesId, TableFull> {
-        self.guard = None;
-        let mut inner = self.table.inner.write().unwrap_or_else(|e| e.into_inner());
-        let id = inner.intern(self.tenant, labels, limit)?;
+        if !matches!(&self.held, Held::Write(_, left) if *left > 0) {
+            self.held = Held::Nothing;
+            self.held = Held::Write(write(&self.table.spellings), TURN);
+        }
+        let Held::Write(spellings, left) = &mut self.held else {
+            return self.table.intern(self.tenant, labels, limit);
+        };
+        *left -= 1;
+        let id = write(&self.table.index).intern(self.tenant, labels, limit)?;
         if !raw.is_empty() {
-            inner.by_raw.insert((self.tenant, raw.to_vec()), id);
+            let hash = self.table.hash.hash(self.tenant.0, raw);
+            let mut place = self.place;
+            match spellings.find(hash, &mut place) {
+                Some(_) => self.place = place,
+                None => spellings.insert(hash, id, &mut self.place),
+            }
         }
         Ok(id)
     }
-}
-
-/// The stable hash of canonical label bytes (see [`SeriesTable::label_hash`]).
-pub fn label_hash(labels: &[u8]) -> u128 {
-    let mut h = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-    for b in labels {
-        h = (h ^ u128::from(*b)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
-    }
-    h
 }

@@ -1,0 +1,139 @@
+//! Sets of series ids, small where they are small: most label pairs belong to one series or to very many.
+
+use roaring::RoaringBitmap;
+
+/// Ids a sorted list holds; above it is a bitmap.
+const LIST_MAX: usize = 64;
+
+#[derive(Default)]
+pub(super) enum Postings {
+    #[default]
+    Empty,
+    One(u32),
+    List(Vec<u32>),
+    Set(Box<RoaringBitmap>),
+}
+
+impl Postings {
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Postings::Empty => 0,
+            Postings::One(_) => 1,
+            Postings::List(l) => l.len() as u64,
+            Postings::Set(s) => s.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Postings::Empty)
+    }
+
+    /// Adds `first..=last`.
+    pub(super) fn insert(&mut self, first: u32, last: u32) {
+        let more = (last - first) as usize + 1;
+        match self {
+            Postings::Empty if more == 1 => *self = Postings::One(first),
+            Postings::Set(s) => {
+                s.insert_range(first..=last);
+            }
+            _ if self.len() as usize + more <= LIST_MAX => {
+                let mut list = match std::mem::take(self) {
+                    Postings::One(id) => vec![id],
+                    Postings::List(l) => l,
+                    _ => Vec::with_capacity(more),
+                };
+                if list.last().is_none_or(|l| *l < first) {
+                    list.extend(first..=last);
+                } else {
+                    for id in first..=last {
+                        if let Err(at) = list.binary_search(&id) {
+                            list.insert(at, id);
+                        }
+                    }
+                }
+                *self = Postings::List(list);
+            }
+            _ => {
+                let mut set = self.to_set();
+                set.insert_range(first..=last);
+                *self = Postings::Set(Box::new(set));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        match self {
+            Postings::Empty => return,
+            Postings::One(one) => {
+                if *one == id {
+                    *self = Postings::Empty;
+                }
+                return;
+            }
+            Postings::List(l) => {
+                if let Ok(at) = l.binary_search(&id) {
+                    l.remove(at);
+                }
+            }
+            Postings::Set(s) => {
+                s.remove(id);
+            }
+        }
+        if self.len() == 0 {
+            *self = Postings::Empty;
+        }
+    }
+
+    pub(super) fn to_set(&self) -> RoaringBitmap {
+        match self {
+            Postings::Set(s) => (**s).clone(),
+            _ => {
+                let mut set = RoaringBitmap::new();
+                self.add_to(&mut set);
+                set
+            }
+        }
+    }
+
+    pub(super) fn add_to(&self, set: &mut RoaringBitmap) {
+        match self {
+            Postings::Empty => {}
+            Postings::One(id) => {
+                set.insert(*id);
+            }
+            Postings::List(l) => set.extend(l.iter().copied()),
+            Postings::Set(s) => *set |= &**s,
+        }
+    }
+
+    pub(super) fn intersect(&self, set: &mut RoaringBitmap) {
+        match self {
+            Postings::Set(s) => *set &= &**s,
+            _ => *set &= self.to_set(),
+        }
+    }
+
+    pub(super) fn subtract_from(&self, set: &mut RoaringBitmap) {
+        match self {
+            Postings::Empty => {}
+            Postings::One(id) => {
+                set.remove(*id);
+            }
+            Postings::List(l) => {
+                for id in l {
+                    set.remove(*id);
+                }
+            }
+            Postings::Set(s) => *set -= &**s,
+        }
+    }
+
+    /// Bytes outside of the value itself, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Postings::Empty | Postings::One(_) => 0,
+            Postings::List(l) => l.capacity() * 4,
+            Postings::Set(s) => size_of::<RoaringBitmap>() + s.serialized_size(),
+        }
+    }
+}
