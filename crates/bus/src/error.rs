@@ -22,4 +22,10 @@ pub enum BusError {
     UnknownConsumer { name: String },
     #[error("a consumer named {name} is attached already; close it first")]
     ConsumerExists { name: String },
+    /// It has seen records that this log does not hold: the log was cut, or is another one. Pass the position as
+    /// `known_position` at open.
+    #[error(
+        "consumer {name} is at position {from}, the log ends at {durable}: records are lost, or this is another log"
+    )]
+    Ahead { name: String, from: u64, durable: u64 },
 }

@@ -1,0 +1,101 @@
+use std::{io, path::Path, sync::Arc};
+
+use crc32c::crc32c;
+use host::{File, Files, OpenMode};
+
+use crate::{
+    Position,
+    local::frame::{LogId, u32_at, u64_at},
+};
+
+pub(crate) const FILE_NAME: &str = "positions";
+const MAGIC: [u8; 8] = *b"OVSRPOS\n";
+const SLOT: u64 = 4096;
+const LEN: usize = 68;
+
+/// Where the log stood, kept beside the segments so that a cut or missing one is seen. Everything stated was true when
+/// it was written; a statement that got lost only makes damage harder to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub(crate) log: LogId,
+    /// First position of the newest segment, 0 before there was one.
+    pub(crate) newest: Position,
+    /// Bytes of the newest segment's file.
+    pub(crate) newest_len: u64,
+    pub(crate) first_kept: Position,
+    pub(crate) durable: Position,
+}
+
+/// Two slots written in turn, in place: never needs space.
+pub(crate) struct Positions {
+    file: Arc<dyn File>,
+    sequence: u64,
+}
+
+impl Positions {
+    /// The file, created when missing, and its latest intact statement. `damaged` when it holds something else.
+    pub(crate) fn open(files: &dyn Files, dir: &Path) -> io::Result<(Positions, Option<Statement>, bool)> {
+        let path = dir.join(FILE_NAME);
+        let file = files.open(&path, OpenMode::Create)?;
+        let mut best: Option<(u64, Statement)> = None;
+        let mut damaged = false;
+        for slot in 0..2 {
+            let mut bytes = [0; LEN];
+            let mut n = 0;
+            while n < LEN {
+                match file.read_at(&mut bytes[n..], slot * SLOT + n as u64)? {
+                    0 => break,
+                    read => n += read,
+                }
+            }
+            match parse(&bytes[..n]) {
+                Some(found) if best.is_none_or(|(sequence, _)| found.0 > sequence) => best = Some(found),
+                Some(_) => {}
+                None => damaged |= bytes[..n].iter().any(|b| *b != 0),
+            }
+        }
+        if file.len()? < 2 * SLOT {
+            damaged |= best.is_some();
+            file.allocate(0, 2 * SLOT)?;
+            files.sync_dir(dir)?;
+        }
+        let sequence = best.map_or(0, |(sequence, _)| sequence);
+        Ok((Positions { file, sequence }, best.map(|(_, s)| s), damaged))
+    }
+
+    /// Reaches the disk with the next `sync`, or when the system likes.
+    pub(crate) fn state(&mut self, statement: &Statement) -> io::Result<()> {
+        self.sequence += 1;
+        let mut bytes = [0; LEN];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[16..32].copy_from_slice(&statement.log.0);
+        bytes[32..40].copy_from_slice(&statement.newest.to_le_bytes());
+        bytes[40..48].copy_from_slice(&statement.newest_len.to_le_bytes());
+        bytes[48..56].copy_from_slice(&statement.first_kept.to_le_bytes());
+        bytes[56..64].copy_from_slice(&statement.durable.to_le_bytes());
+        let crc = crc32c(&bytes[..64]);
+        bytes[64..].copy_from_slice(&crc.to_le_bytes());
+        self.file.write_all_at(&bytes, self.sequence % 2 * SLOT)
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<(u64, Statement)> {
+    if bytes.len() < LEN || bytes[..8] != MAGIC || crc32c(&bytes[..64]) != u32_at(bytes, 64) {
+        return None;
+    }
+    let mut log = [0; 16];
+    log.copy_from_slice(&bytes[16..32]);
+    let statement = Statement {
+        log: LogId(log),
+        newest: u64_at(bytes, 32),
+        newest_len: u64_at(bytes, 40),
+        first_kept: u64_at(bytes, 48),
+        durable: u64_at(bytes, 56),
+    };
+    Some((u64_at(bytes, 8), statement))
+}

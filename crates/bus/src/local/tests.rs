@@ -1,0 +1,4 @@
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bug {
+    AckBeforeSync,
+}
