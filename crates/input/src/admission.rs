@@ -1,0 +1,410 @@
+use std::sync::Arc;
+
+use model::{
+    Batch, DeltaRow, ExemplarRow, Histogram, HistogramRow, Labels, LabelsBuilder, MetadataRow, MetricKind, Reject,
+    RejectReason, SampleLimits, SampleSink, SeriesId, TenantId,
+};
+use series::table::{SeriesTable, Session};
+
+/// Exemplar labels in all, in bytes of names and values (OpenMetrics: 128 characters).
+const EXEMPLAR_LABEL_BYTES_MAX: usize = 512;
+/// Metadata entries of one request; the rest is counted as refused.
+const METADATA_ROWS_MAX: usize = 20_000;
+/// Bytes of a help text kept; longer ones are cut at a character.
+const HELP_BYTES_MAX: usize = 1024;
+
+/// Opens admissions: one for each request, scrape or flush.
+#[derive(Clone)]
+pub struct Intake {
+    table: Arc<SeriesTable>,
+    limits: Arc<SampleLimits>,
+}
+
+impl Intake {
+    pub fn new(table: Arc<SeriesTable>, limits: SampleLimits) -> Self {
+        Intake {
+            table,
+            limits: Arc::new(limits),
+        }
+    }
+
+    /// Starts one batch of a tenant. `now_ms` is the server's clock, against which timestamps are judged.
+    /// The admission holds the tenant's table session: decode without waiting on anything, then [`Admission::finish`].
+    pub fn admit(&self, tenant: TenantId, now_ms: i64) -> Admission<'_> {
+        Admission {
+            session: self.table.session(tenant),
+            table: &self.table,
+            limits: &self.limits,
+            latest_ms: now_ms.saturating_add(self.limits.ahead_ms_max),
+            now_ms,
+            batch: Batch::new(tenant),
+            rejects: Vec::new(),
+            timestamp_examples: Vec::new(),
+            rejected_samples: 0,
+            rejected: [0; REASONS],
+        }
+    }
+
+    pub fn limits(&self) -> &SampleLimits {
+        &self.limits
+    }
+
+    pub fn table(&self) -> &Arc<SeriesTable> {
+        &self.table
+    }
+}
+
+const REASONS: usize = 8;
+
+/// What became of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub floats: u64,
+    pub histograms: u64,
+    pub deltas: u64,
+    pub exemplars: u64,
+    pub metadata: u64,
+    /// Samples that were refused.
+    pub rejected_samples: u64,
+    /// The first few rejections, described (`SampleLimits::reject_examples_max`).
+    pub rejects: Vec<Reject>,
+    /// Things refused, by reason (`RejectReason as usize`).
+    pub rejected: [u64; REASONS],
+}
+
+impl Outcome {
+    /// Samples taken.
+    pub fn samples(&self) -> u64 {
+        self.floats + self.histograms + self.deltas
+    }
+
+    pub fn is_clean(&self) -> bool {
+        self.rejected.iter().all(|&n| n == 0)
+    }
+
+    /// Refusals in words, for the sender: what, why, what would be right.
+    pub fn describe(&self) -> String {
+        let mut text = self
+            .rejects
+            .iter()
+            .map(|r| {
+                if r.subject.is_empty() {
+                    r.detail.clone()
+                } else {
+                    format!("{}: {}", r.subject, r.detail)
+                }
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        let total: u64 = self.rejected.iter().sum();
+        if total > self.rejects.len() as u64 {
+            text.push_str(&format!("; and {} more", total - self.rejects.len() as u64));
+        }
+        text
+    }
+}
+
+/// The one implementation of the ingest path: checks, resolves series, fills the batch, remembers what it refuses.
+pub struct Admission<'a> {
+    session: Session<'a>,
+    table: &'a SeriesTable,
+    limits: &'a SampleLimits,
+    latest_ms: i64,
+    now_ms: i64,
+    batch: Batch,
+    rejects: Vec<Reject>,
+    timestamp_examples: Vec<(SeriesId, i64)>,
+    rejected_samples: u64,
+    rejected: [u64; REASONS],
+}
+
+impl Admission<'_> {
+    /// Ends the session; gives the batch to publish (maybe empty) and what to tell the sender.
+    pub fn finish(self) -> (Batch, Outcome) {
+        let Admission {
+            session,
+            table,
+            limits,
+            batch,
+            mut rejects,
+            now_ms,
+            ..
+        } = self;
+        drop(session); // labels are read below, without the session's lock
+        for (series, at_ms) in self.timestamp_examples {
+            if rejects.len() < limits.reject_examples_max {
+                let detail = if at_ms < limits.oldest_ms {
+                    format!(
+                        "timestamp {at_ms} ms is before {} ms, the oldest taken",
+                        limits.oldest_ms
+                    )
+                } else {
+                    format!(
+                        "timestamp {at_ms} ms is more than {} s ahead of the server's clock ({now_ms} ms)",
+                        limits.ahead_ms_max / 1000
+                    )
+                };
+                let subject = shorten(&table.labels(series).to_string());
+                rejects.push(Reject {
+                    reason: RejectReason::Timestamp,
+                    subject,
+                    detail,
+                    samples: 1,
+                });
+            }
+        }
+        let outcome = Outcome {
+            floats: batch.floats.len() as u64,
+            histograms: batch.histograms.len() as u64,
+            deltas: batch.deltas.len() as u64,
+            exemplars: batch.exemplars.len() as u64,
+            metadata: batch.metadata.len() as u64,
+            rejected_samples: self.rejected_samples,
+            rejects,
+            rejected: self.rejected,
+        };
+        (batch, outcome)
+    }
+
+    /// Room for about `samples` float samples, so that a large request grows its columns once.
+    pub fn reserve(&mut self, samples: usize) {
+        self.batch.floats.series.reserve(samples);
+        self.batch.floats.at_ms.reserve(samples);
+        self.batch.floats.values.reserve(samples);
+    }
+
+    fn note(&mut self, reason: RejectReason, subject: String, detail: String, samples: u64) {
+        self.rejected[reason as usize] += 1;
+        self.rejected_samples += samples;
+        if self.rejects.len() < self.limits.reject_examples_max {
+            self.rejects.push(Reject {
+                reason,
+                subject,
+                detail,
+                samples,
+            });
+        }
+    }
+
+    fn in_time(&mut self, series: SeriesId, at_ms: i64) -> bool {
+        let good = at_ms <= self.latest_ms && at_ms >= self.limits.oldest_ms;
+        if !good {
+            self.refuse_time(series, at_ms);
+        }
+        good
+    }
+
+    #[cold]
+    fn refuse_time(&mut self, series: SeriesId, at_ms: i64) {
+        self.rejected[RejectReason::Timestamp as usize] += 1;
+        self.rejected_samples += 1;
+        if self.timestamp_examples.len() < self.limits.reject_examples_max {
+            self.timestamp_examples.push((series, at_ms));
+        }
+    }
+
+    /// The first limit these labels pass, in words.
+    fn over_limit(&self, labels: &LabelsBuilder) -> Option<String> {
+        let l = self.limits;
+        if labels.len() > l.labels_max {
+            return Some(format!(
+                "{} labels, at most {} are taken (limits.labels_max)",
+                labels.len(),
+                l.labels_max
+            ));
+        }
+        labels.pairs().find_map(|(name, value)| {
+            if name.len() > l.label_name_bytes_max {
+                Some(format!(
+                    "the label name {:?} has {} bytes, at most {} are taken (limits.label_name_bytes_max)",
+                    shorten(&String::from_utf8_lossy(name)),
+                    name.len(),
+                    l.label_name_bytes_max
+                ))
+            } else if value.len() > l.label_value_bytes_max {
+                Some(format!(
+                    "the value of label {:?} has {} bytes, at most {} are taken (limits.label_value_bytes_max)",
+                    shorten(&String::from_utf8_lossy(name)),
+                    value.len(),
+                    l.label_value_bytes_max
+                ))
+            } else {
+                None
+            }
+        })
+    }
+}
+
+impl SampleSink for Admission<'_> {
+    #[inline]
+    fn known(&mut self, raw: &[u8]) -> Option<SeriesId> {
+        self.session.known(raw)
+    }
+
+    fn define(&mut self, raw: &[u8], labels: &mut LabelsBuilder) -> Option<SeriesId> {
+        if let Some(detail) = self.over_limit(labels) {
+            self.note(RejectReason::Limit, subject(labels), detail, 0);
+            return None;
+        }
+        let canonical = match labels.build() {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                let subject = subject(labels);
+                self.note(RejectReason::Labels, subject, e.to_string(), 0);
+                return None;
+            }
+        };
+        match self.session.define(raw, canonical, Some(self.limits.series_max)) {
+            Ok(id) => Some(id),
+            Err(_) => {
+                let detail = format!(
+                    "a new series, but the tenant already has {} (limits.series_max); existing series go on",
+                    self.limits.series_max
+                );
+                self.note(RejectReason::SeriesBudget, subject(labels), detail, 0);
+                None
+            }
+        }
+    }
+
+    fn lost(&mut self, samples: u64) {
+        self.rejected_samples += samples;
+        if let Some(last) = self.rejects.last_mut() {
+            last.samples += samples;
+        }
+    }
+
+    #[inline]
+    fn float(&mut self, series: SeriesId, at_ms: i64, value: f64, start_ms: i64) {
+        if self.in_time(series, at_ms) {
+            self.batch.floats.push(series, at_ms, value, start_ms);
+        }
+    }
+
+    fn histogram(&mut self, series: SeriesId, at_ms: i64, value: Histogram, start_ms: i64) {
+        if !self.in_time(series, at_ms) {
+            return;
+        }
+        match value.validate() {
+            Ok(()) => self.batch.histograms.push(HistogramRow {
+                series,
+                at_ms,
+                start_ms,
+                value,
+            }),
+            Err(e) => self.note(
+                RejectReason::Histogram,
+                format!("native histogram at {at_ms} ms"),
+                e.to_string(),
+                1,
+            ),
+        }
+    }
+
+    fn delta(&mut self, series: SeriesId, start_ms: i64, at_ms: i64, value: f64) {
+        if self.in_time(series, at_ms) {
+            self.batch.deltas.push(DeltaRow {
+                series,
+                start_ms: start_ms.min(at_ms),
+                at_ms,
+                value,
+            });
+        }
+    }
+
+    fn exemplar(&mut self, series: SeriesId, at_ms: i64, value: f64, labels: &mut LabelsBuilder) {
+        let bytes: usize = labels.pairs().map(|(n, v)| n.len() + v.len()).sum();
+        if bytes > EXEMPLAR_LABEL_BYTES_MAX {
+            let detail = format!("exemplar labels of {bytes} bytes, at most {EXEMPLAR_LABEL_BYTES_MAX} are taken");
+            self.note(RejectReason::Limit, String::new(), detail, 0);
+            return;
+        }
+        let labels = if labels.is_empty() {
+            Labels::empty()
+        } else {
+            match labels.build() {
+                Ok(b) => Labels::from_trusted_bytes(b),
+                Err(e) => return self.note(RejectReason::Labels, "exemplar".into(), e.to_string(), 0),
+            }
+        };
+        if self.in_time(series, at_ms) {
+            self.batch.exemplars.push(ExemplarRow {
+                series,
+                at_ms,
+                value,
+                labels,
+            });
+        } else {
+            self.rejected_samples -= 1; // an exemplar is no sample
+        }
+    }
+
+    fn metadata(&mut self, metric: &[u8], kind: MetricKind, help: &[u8], unit: &[u8]) {
+        let limit = self.limits.label_value_bytes_max;
+        let text = |b: &[u8]| std::str::from_utf8(b).ok().map(str::to_owned);
+        match (text(metric), text(help), text(unit)) {
+            (Some(metric), Some(mut help), Some(unit))
+                if !metric.is_empty() && metric.len() <= limit && unit.len() <= limit =>
+            {
+                if self.batch.metadata.len() >= METADATA_ROWS_MAX {
+                    let detail = format!("more than {METADATA_ROWS_MAX} metadata entries in one request");
+                    return self.note(RejectReason::Limit, shorten(&metric), detail, 0);
+                }
+                help.truncate(help.floor_char_boundary(HELP_BYTES_MAX));
+                self.batch.metadata.push(MetadataRow {
+                    metric,
+                    kind,
+                    help,
+                    unit,
+                });
+            }
+            _ => {
+                let subject = shorten(&String::from_utf8_lossy(metric));
+                let detail = format!("metadata needs a name, UTF-8 texts and at most {limit} bytes each");
+                self.note(RejectReason::Malformed, subject, detail, 0);
+            }
+        }
+    }
+
+    fn reject(&mut self, reject: Reject) {
+        let Reject {
+            reason,
+            subject,
+            detail,
+            samples,
+        } = reject;
+        self.note(reason, shorten(&subject), detail, samples);
+    }
+}
+
+/// Names a series that has no id (it was refused), as far as its labels can be shown.
+fn subject(labels: &LabelsBuilder) -> String {
+    let mut name = String::new();
+    let mut rest = String::new();
+    for (n, v) in labels.pairs().take(8) {
+        let v = String::from_utf8_lossy(&v[..v.len().min(200)]);
+        if n == model::METRIC_NAME.as_bytes() {
+            name = v.into_owned();
+        } else {
+            let separator = if rest.is_empty() { "" } else { ", " };
+            rest.push_str(&format!(
+                "{separator}{}={v:?}",
+                String::from_utf8_lossy(&n[..n.len().min(80)])
+            ));
+        }
+    }
+    shorten(&format!("{name}{{{rest}}}"))
+}
+
+/// At most 160 characters, for messages.
+fn shorten(text: &str) -> String {
+    const CHARS_MAX: usize = 160;
+    if text.chars().count() <= CHARS_MAX {
+        text.to_owned()
+    } else {
+        text.chars().take(CHARS_MAX).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

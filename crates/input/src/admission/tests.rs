@@ -1,0 +1,103 @@
+use super::*;
+
+fn intake(limits: SampleLimits) -> Intake {
+    Intake::new(Arc::new(SeriesTable::new([7; 16])), limits)
+}
+
+fn labels(pairs: &[(&str, &str)]) -> LabelsBuilder {
+    let mut b = LabelsBuilder::default();
+    for (n, v) in pairs {
+        b.push(n.as_bytes(), v.as_bytes());
+    }
+    b
+}
+
+#[test]
+fn a_far_future_sample_is_refused_by_name_and_harms_no_other() {
+    let intake = intake(SampleLimits::default());
+    let mut a = intake.admit(TenantId::DEFAULT, 1_000_000_000);
+    let id = a
+        .define(b"raw", &mut labels(&[("__name__", "up"), ("job", "x")]))
+        .unwrap();
+    a.float(id, 1_000_000_000, 1.0, 0);
+    a.float(id, 1_000_000_000 + 10 * 60_000 + 1, 2.0, 0);
+    a.float(id, -1, 3.0, 0);
+    a.float(id, 0, 4.0, 0);
+    let (batch, outcome) = a.finish();
+    assert_eq!(batch.floats.values, [1.0, 4.0]);
+    assert_eq!((outcome.samples(), outcome.rejected_samples), (2, 2));
+    let text = outcome.describe();
+    assert!(
+        text.contains(r#"up{job="x"}"#) && text.contains("600 s ahead"),
+        "{text}"
+    );
+    assert!(text.contains("before 0 ms"), "{text}");
+}
+
+#[test]
+fn limits_name_the_label() {
+    let limits = SampleLimits {
+        label_value_bytes_max: 5,
+        labels_max: 2,
+        ..SampleLimits::default()
+    };
+    let intake = intake(limits);
+    let mut a = intake.admit(TenantId::DEFAULT, 0);
+    assert!(
+        a.define(b"1", &mut labels(&[("__name__", "m"), ("l", "123456")]))
+            .is_none()
+    );
+    a.lost(3);
+    assert!(
+        a.define(b"2", &mut labels(&[("__name__", "m"), ("a", "1"), ("b", "2")]))
+            .is_none()
+    );
+    a.lost(1);
+    assert!(a.define(b"3", &mut labels(&[])).is_none());
+    let (batch, outcome) = a.finish();
+    assert!(batch.is_empty());
+    assert_eq!(outcome.rejected_samples, 4);
+    assert_eq!(outcome.rejects[0].samples, 3);
+    assert!(
+        outcome.describe().contains(r#"value of label "l" has 6 bytes"#),
+        "{}",
+        outcome.describe()
+    );
+    assert!(outcome.describe().contains("without labels"), "{}", outcome.describe());
+}
+
+#[test]
+fn a_spelling_is_known_the_second_time() {
+    let intake = intake(SampleLimits::default());
+    let mut a = intake.admit(TenantId::DEFAULT, 0);
+    assert_eq!(a.known(b"raw"), None);
+    let id = a.define(b"raw", &mut labels(&[("__name__", "m")]));
+    drop(a);
+    assert_eq!(intake.admit(TenantId::DEFAULT, 0).known(b"raw"), id);
+    assert_eq!(
+        intake.admit(TenantId::OVERSEER, 0).known(b"raw"),
+        None,
+        "spellings belong to a tenant"
+    );
+}
+
+#[test]
+fn rejections_are_counted_beyond_the_examples() {
+    let intake = intake(SampleLimits {
+        reject_examples_max: 2,
+        ..SampleLimits::default()
+    });
+    let mut a = intake.admit(TenantId::DEFAULT, 0);
+    for n in 0..5 {
+        let subject = format!("line {n}");
+        a.reject(Reject {
+            reason: RejectReason::Malformed,
+            subject,
+            detail: "bad".into(),
+            samples: 1,
+        });
+    }
+    let (_, outcome) = a.finish();
+    assert_eq!((outcome.rejects.len(), outcome.rejected_samples), (2, 5));
+    assert!(outcome.describe().ends_with("and 3 more"), "{}", outcome.describe());
+}
