@@ -1,1 +1,29 @@
-//!
+//! The only HTTP server and the only crate that names a status code: ingest routes, the Prometheus read API, the live
+//! channel, login, admin, the embedded UI. In: [`Parts`] of the other roles. Out: a served listener. It decodes
+//! nothing itself (`wire`), stores nothing (`store`), evaluates nothing (`query`); it bounds, authenticates, routes and
+//! words the answers. A new way in is a row in `wire::PROTOCOLS` and one route in `ingest.rs`.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod answer;
+mod auth;
+mod body;
+mod cards;
+mod config;
+mod connection;
+mod ingest;
+mod live;
+mod params;
+mod parts;
+mod pool;
+mod read;
+mod router;
+mod self_metrics;
+mod ui;
+
+pub use auth::{AuthMode, Token};
+pub use config::{QueryConfig, ServerConfig};
+pub use connection::serve;
+pub use live::LiveHub;
+pub use parts::{About, Gateway, Parts};
+pub use self_metrics::exposition;

@@ -1,1 +1,77 @@
-fn main() {}
+//! The binary: command line, configuration, wiring of the roles, shutdown. Everything it does is done by the other
+//! crates; it chooses and connects.
+#![forbid(unsafe_code)]
+
+mod banner;
+mod cli;
+mod config;
+mod data_dir;
+mod layers;
+mod logging;
+mod query_command;
+mod roles;
+mod run;
+mod self_telemetry;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The operation failed.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => run::run(&cli.settings, &[]),
+        Some(Command::Run { roles }) => run::run(&cli.settings, &roles),
+        Some(Command::Query(ask)) => query_command::run(&cli.settings, &ask),
+        Some(Command::Config { command: ConfigCommand::Check }) => config::check(&cli.settings),
+        Some(Command::Config { command: ConfigCommand::Schema }) => config::print_schema(),
+        Some(Command::Version { json }) => version(json),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::complain(&failure.message);
+            ExitCode::from(if failure.misuse { MISUSED } else { FAILED })
+        }
+    }
+}
+
+/// Why the command ends without success, in words for the person at the terminal.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    /// The command line or the configuration is to be changed.
+    misuse: bool,
+}
+
+impl Failure {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), misuse: false }
+    }
+
+    pub(crate) fn misuse(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), misuse: true }
+    }
+}
+
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn version(json: bool) -> Result<(), Failure> {
+    if json {
+        terminal::say(&serde_json::json!({ "name": "overseer", "version": VERSION }).to_string());
+    } else {
+        terminal::say(&format!("overseer {VERSION}"));
+    }
+    Ok(())
+}

@@ -1,1 +1,16 @@
-//!
+//! The store role: the one owner of the data set. In: the samples topic, in order, exactly once by position. Out: the
+//! engine's answers behind a read barrier. It drives the synchronous engine from two threads (apply; seal, compact,
+//! expire), and tells the bus what is sealed so that the log can drop it. No protocol, no query language.
+#![forbid(unsafe_code)]
+
+mod codec;
+mod config;
+mod maintenance;
+mod role;
+
+pub use codec::{RecordCodec, RecordDecode};
+pub use config::StoreConfig;
+pub use role::{NotReady, Readiness, Store, StoreError, StoreParts, StoreStats};
+
+/// The store's name as a consumer of the samples topic; its log keeps what it has not sealed.
+pub const CONSUMER: &str = "store";

@@ -1,0 +1,72 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, header};
+use store::{Readiness, StoreError};
+
+use crate::answer::{Refusal, json, text, with_header};
+use crate::body;
+use crate::parts::App;
+
+/// Bytes of a login's body.
+const LOGIN_BYTES_MAX: usize = 8 << 10;
+
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    match app.parts.store.as_ref().map(|s| s.readiness()) {
+        None | Some(Readiness::Ready) => Ok(text(StatusCode::OK, "ready\n")),
+        Some(Readiness::Replaying { applied, target }) => {
+            Err(Refusal::unavailable(format!("replaying the log: position {applied} of {target}")))
+        }
+    }
+}
+
+/// Seals and makes durable all that was taken; answers when it is done.
+pub(crate) async fn flush(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    store_of(&app)?.flush().await.map_err(refusal)?;
+    Ok(done())
+}
+
+/// Merges all there is; answers when it is done.
+pub(crate) async fn compact(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    store_of(&app)?.compact().await.map_err(refusal)?;
+    Ok(done())
+}
+
+fn done() -> Response {
+    json(StatusCode::OK, br#"{"status":"success"}"#.to_vec())
+}
+
+pub(crate) fn store_of(app: &App) -> Result<&Arc<store::Store>, Refusal> {
+    app.parts.store.as_ref().ok_or_else(|| Refusal::not_found("the store role does not run in this process"))
+}
+
+fn refusal(e: StoreError) -> Refusal {
+    match e {
+        StoreError::NotReady(_) | StoreError::Stopping => Refusal::unavailable(e.to_string()),
+        StoreError::Engine(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "internal", e.to_string()),
+    }
+}
+
+/// `{"token":"…"}` in, a session cookie out.
+pub(crate) async fn login(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let (head, content) = request.into_parts();
+    let mut bytes = Vec::new();
+    let clock = &*app.parts.host.clock;
+    body::read(&head.headers, content, LOGIN_BYTES_MAX, clock, &app.parts.server, &mut bytes).await?;
+    let parsed: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|_| Refusal::bad_data("{\"token\":\"…\"} is right"))?;
+    let token = parsed.get("token").and_then(|t| t.as_str()).unwrap_or("");
+    let cookie = app.auth.login(peer, token)?;
+    Ok(with_header(done(), header::SET_COOKIE, &cookie))
+}
+
+pub(crate) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    with_header(done(), header::SET_COOKIE, &app.auth.logout(&headers))
+}

@@ -1,0 +1,104 @@
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bus::BusError;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use model::SourceError;
+
+/// Seconds a sender should wait after "try later".
+const RETRY_AFTER_SECONDS: &str = "2";
+
+/// An error answer: `{"status":"error","errorType":…,"error":…}`, as the Prometheus API has it, for every route.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Refusal { status, kind, message: message.into() }
+    }
+
+    pub(crate) fn bad_data(message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_data", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "status": "error", "errorType": self.kind, "error": self.message });
+        let mut r = json(self.status, body.to_string().into_bytes());
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            r.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        r
+    }
+}
+
+impl From<BusError> for Refusal {
+    fn from(e: BusError) -> Self {
+        match e {
+            BusError::TooLarge { .. } => Refusal::too_large(e.to_string()),
+            other => Refusal::unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<SourceError> for Refusal {
+    fn from(e: SourceError) -> Self {
+        use model::BudgetError::{Cancelled, Timeout};
+        match &e {
+            SourceError::Budget(Timeout) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", e.to_string()),
+            SourceError::Budget(Cancelled) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "canceled", e.to_string()),
+            SourceError::Budget(_) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", e.to_string()),
+            SourceError::NotReady(_) => Refusal::unavailable(e.to_string()),
+            SourceError::Damaged(_) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", e.to_string()),
+            SourceError::Io(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", e.to_string()),
+        }
+    }
+}
+
+/// A JSON answer of finished bytes.
+pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut r = Response::new(Body::from(body));
+    *r.status_mut() = status;
+    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    r
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut r = Response::new(Body::empty());
+    *r.status_mut() = status;
+    r
+}
+
+/// A short text.
+pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    let mut r = Response::new(Body::from(body.into()));
+    *r.status_mut() = status;
+    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    r
+}
+
+/// Adds a header whose value may hold anything: what is no visible ASCII is replaced.
+pub(crate) fn with_header(mut r: Response, name: HeaderName, value: &str) -> Response {
+    let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).take(1024).collect();
+    if let Ok(v) = HeaderValue::from_str(&clean) {
+        r.headers_mut().insert(name, v);
+    }
+    r
+}

@@ -1,0 +1,94 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Bounds of one query.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueryConfig {
+    /// Samples one query may read.
+    pub samples_max: u64,
+    /// Bytes of memory one query may hold.
+    pub bytes_max: u64,
+    /// Series one query may touch.
+    pub series_max: u64,
+    /// Seconds a query may take.
+    pub timeout_seconds: u32,
+    /// Points of one series in a range query's answer.
+    pub points_max: u32,
+    /// Seconds an instant selector looks back.
+    pub lookback_seconds: u32,
+    /// Bytes of a query's text.
+    pub text_bytes_max: usize,
+    /// `match[]` selectors of one request.
+    pub matchers_max: usize,
+    /// Heavy queries that run at once; 0: as many as there are cores.
+    pub heavy_at_once: u32,
+    /// Queries that wait for their turn; more get 503.
+    pub waiting_max: u32,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        QueryConfig {
+            samples_max: 100_000_000,
+            bytes_max: 256 << 20,
+            series_max: 2_000_000,
+            timeout_seconds: 30,
+            points_max: 11_000,
+            lookback_seconds: 300,
+            text_bytes_max: 64 << 10,
+            matchers_max: 100,
+            heavy_at_once: 0,
+            waiting_max: 64,
+        }
+    }
+}
+
+impl QueryConfig {
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value) in [
+            ("samples_max", self.samples_max),
+            ("bytes_max", self.bytes_max),
+            ("series_max", self.series_max),
+            ("timeout_seconds", u64::from(self.timeout_seconds)),
+            ("points_max", u64::from(self.points_max)),
+            ("lookback_seconds", u64::from(self.lookback_seconds)),
+            ("text_bytes_max", self.text_bytes_max as u64),
+            ("matchers_max", self.matchers_max as u64),
+            ("waiting_max", u64::from(self.waiting_max)),
+        ] {
+            if value == 0 {
+                return Err(format!("query.{name}: 0, at least 1 is right"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bounds of connections.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Connections open at once; more are closed at once.
+    pub connections_max: usize,
+    /// Seconds a request's head may take to arrive, from the connection's start or the head's first byte.
+    pub head_seconds: u32,
+    /// Seconds a connection may stand idle between requests.
+    pub idle_seconds: u32,
+    /// Seconds an answer may wait for a reader that takes nothing.
+    pub stall_seconds: u32,
+    /// Bytes a second that a body must arrive at, on average, after `head_seconds`.
+    pub body_bytes_per_second_min: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            connections_max: 4096,
+            head_seconds: 10,
+            idle_seconds: 120,
+            stall_seconds: 60,
+            body_bytes_per_second_min: 1024,
+        }
+    }
+}

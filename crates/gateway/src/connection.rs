@@ -1,0 +1,280 @@
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use host::Clock;
+use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tower_service::Service;
+
+use crate::config::ServerConfig;
+
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header fields of a request.
+const HEADERS_MAX: usize = 128;
+/// How long open requests may go on after the shutdown began.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How often a connection's times are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Serves a listener until `shutdown` turns true, then lets open requests end (at most 3 s).
+///
+/// A slow or silent client costs a connection for a bounded time only: the head must arrive within `head_seconds`, an
+/// idle connection is closed after `idle_seconds`, an answer nobody reads after `stall_seconds`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    clock: Arc<dyn Clock>,
+    config: ServerConfig,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let slots = Arc::new(Semaphore::new(config.connections_max));
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = tokio::select! {
+            a = listener.accept() => a,
+            _ = shutdown.wait_for(|&stop| stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(pair) => pair,
+            Err(e) => {
+                // out of file descriptors, mostly: others must get the chance to close
+                tracing::warn!(error = %e, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            continue; // dropped: closed at once
+        };
+        let _ = stream.set_nodelay(true);
+        open.fetch_add(1, Relaxed);
+        let (router, open, clock) = (router.clone(), Arc::clone(&open), Arc::clone(&clock));
+        let (config, stop) = (config.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            connection(stream, peer, router, clock, &config, stop).await;
+            open.fetch_sub(1, Relaxed);
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    while open.load(Relaxed) > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    peer: std::net::SocketAddr,
+    router: Router,
+    clock: Arc<dyn Clock>,
+    config: &ServerConfig,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let times = Arc::new(Times::new(clock));
+    let io = TimedIo { inner: TokioIo::new(stream), times: Arc::clone(&times) };
+    let for_service = Arc::clone(&times);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let mut router = router.clone();
+        let guard = for_service.begin();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        async move {
+            let response = match crate::router::check_head(&request) {
+                Some(refused) => refused,
+                None => {
+                    let mut request = request.map(Body::new);
+                    match crate::router::take_tenant(&mut request) {
+                        Err(refused) => refused,
+                        Ok(()) => router.call(request).await.unwrap_or_else(|never: Infallible| match never {}),
+                    }
+                }
+            };
+            Ok::<_, Infallible>(response.map(|body| GuardedBody { body, _guard: guard }))
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .half_close(false)
+        .serve_connection(io, service)
+        .with_upgrades();
+    tokio::pin!(served);
+    let mut ticks = tokio::time::interval(WATCH_EVERY);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            _ = &mut served => return, // a client's mistake was answered by hyper; a lost connection interests nobody
+            _ = ticks.tick() => {
+                if times.overdue(config) {
+                    return;
+                }
+            }
+            _ = shutdown.wait_for(|&stop| stop), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// What a connection did last, in ms of the monotonic clock (+1, so that 0 is "never").
+struct Times {
+    clock: Arc<dyn Clock>,
+    requests_open: AtomicUsize,
+    requests_done: AtomicU64,
+    head_began: AtomicU64,
+    idle_since: AtomicU64,
+    write_stalled: AtomicU64,
+}
+
+struct RequestGuard(Arc<Times>);
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.0.requests_done.fetch_add(1, Relaxed);
+        self.0.idle_since.store(self.0.now(), Relaxed);
+        self.0.head_began.store(0, Relaxed);
+        self.0.requests_open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Times {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        let t = Times {
+            clock,
+            requests_open: AtomicUsize::new(0),
+            requests_done: AtomicU64::new(0),
+            head_began: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            write_stalled: AtomicU64::new(0),
+        };
+        t.idle_since.store(t.now(), Relaxed);
+        t
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.monotonic().as_millis() as u64 + 1
+    }
+
+    fn begin(self: &Arc<Self>) -> RequestGuard {
+        self.requests_open.fetch_add(1, Relaxed);
+        self.head_began.store(0, Relaxed);
+        RequestGuard(Arc::clone(self))
+    }
+
+    fn overdue(&self, config: &ServerConfig) -> bool {
+        let now = self.now();
+        let older = |at: u64, seconds: u32| at != 0 && now.saturating_sub(at) > u64::from(seconds) * 1000;
+        if older(self.write_stalled.load(Relaxed), config.stall_seconds) {
+            return true;
+        }
+        if self.requests_open.load(Relaxed) > 0 {
+            return false;
+        }
+        if older(self.head_began.load(Relaxed), config.head_seconds) {
+            return true;
+        }
+        let first = self.requests_done.load(Relaxed) == 0;
+        older(self.idle_since.load(Relaxed), if first { config.head_seconds } else { config.idle_seconds })
+    }
+}
+
+/// A socket that notes when a head begins and when a write makes no progress.
+struct TimedIo<T> {
+    inner: T,
+    times: Arc<Times>,
+}
+
+impl<T: Read + Unpin> Read for TimedIo<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let t = &self.times;
+        if polled.is_ready() && t.requests_open.load(Relaxed) == 0 && t.head_began.load(Relaxed) == 0 {
+            t.head_began.store(t.now(), Relaxed);
+        }
+        polled
+    }
+}
+
+impl<T: Write + Unpin> TimedIo<T> {
+    fn note<R>(&self, polled: &Poll<R>) {
+        match polled {
+            Poll::Ready(_) => self.times.write_stalled.store(0, Relaxed),
+            Poll::Pending => {
+                let _ = self.times.write_stalled.compare_exchange(0, self.times.now(), Relaxed, Relaxed);
+            }
+        }
+    }
+}
+
+impl<T: Write + Unpin> Write for TimedIo<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note(&polled);
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note(&polled);
+        polled
+    }
+}
+
+/// A response body that keeps its request open until it is sent or dropped.
+struct GuardedBody {
+    body: Body,
+    _guard: RequestGuard,
+}
+
+impl HttpBody for GuardedBody {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+

@@ -1,0 +1,183 @@
+use axum::body::Body;
+use http::{HeaderMap, Method, header};
+
+use crate::answer::Refusal;
+use crate::config::ServerConfig;
+
+/// Parameters of a read request: those of the URL, then those of a form body.
+#[derive(Debug, Default)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+/// Parameters of one request; more are refused.
+const PARAMS_MAX: usize = 10_000;
+/// Bytes of a form body.
+const FORM_BYTES_MAX: usize = 1 << 20;
+
+impl Params {
+    /// From the query string and, for POST, the `application/x-www-form-urlencoded` body.
+    pub(crate) async fn of(
+        method: &Method,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: Body,
+        clock: &dyn host::Clock,
+        config: &ServerConfig,
+    ) -> Result<Self, Refusal> {
+        let mut params = Params::default();
+        params.extend(query.unwrap_or("").as_bytes())?;
+        if method == Method::POST {
+            let content = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+            let mut form = Vec::new();
+            crate::body::read(headers, body, FORM_BYTES_MAX, clock, config, &mut form).await?;
+            if !form.is_empty() {
+                if !content.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
+                    return Err(Refusal::bad_data(format!(
+                        "Content-Type {:?} is not read here: application/x-www-form-urlencoded is right",
+                        content.chars().take(80).collect::<String>()
+                    )));
+                }
+                params.extend(&form)?;
+            }
+        }
+        Ok(params)
+    }
+
+    fn extend(&mut self, encoded: &[u8]) -> Result<(), Refusal> {
+        for pair in encoded.split(|&b| b == b'&').filter(|p| !p.is_empty()) {
+            if self.0.len() >= PARAMS_MAX {
+                return Err(Refusal::bad_data(format!("more than {PARAMS_MAX} parameters")));
+            }
+            let (name, value) = match memchr::memchr(b'=', pair) {
+                Some(at) => (&pair[..at], &pair[at + 1..]),
+                None => (pair, &[][..]),
+            };
+            self.0.push((decode(name)?, decode(value)?));
+        }
+        Ok(())
+    }
+
+    /// The first value of a parameter.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// A time in ms: Unix seconds (with a fraction) or RFC 3339.
+    pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.get(name).filter(|v| !v.is_empty()).map(|v| time_ms(name, v)).transpose()
+    }
+
+    /// A duration in ms: seconds (with a fraction) or Prometheus' notation.
+    pub(crate) fn duration_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.get(name).filter(|v| !v.is_empty()).map(|v| duration_ms(name, v)).transpose()
+    }
+
+    /// A whole number; 0 and absence mean "no limit".
+    pub(crate) fn limit(&self) -> Result<usize, Refusal> {
+        match self.get("limit").filter(|v| !v.is_empty()) {
+            None => Ok(usize::MAX),
+            Some(text) => match text.parse::<u64>() {
+                Ok(0) => Ok(usize::MAX),
+                Ok(n) => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
+                Err(_) => Err(invalid("limit", text, "a whole number from 0 on")),
+            },
+        }
+    }
+}
+
+/// The refusal of a parameter, in Prometheus' words, with what would be right.
+pub(crate) fn invalid(name: &str, value: &str, right: &str) -> Refusal {
+    let shown: String = value.chars().take(80).collect();
+    Refusal::bad_data(format!("invalid parameter \"{name}\": cannot parse {shown:?}: {right} is right"))
+}
+
+/// Decoded pairs of a URL's query.
+pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let mut params = Params::default();
+    params.extend(query.as_bytes())?;
+    Ok(params.0)
+}
+
+fn decode(text: &[u8]) -> Result<String, Refusal> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut i = 0;
+    while i < text.len() {
+        match text[i] {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let hex = |b: Option<&u8>| b.and_then(|b| (*b as char).to_digit(16));
+                match (hex(text.get(i + 1)), hex(text.get(i + 2))) {
+                    (Some(high), Some(low)) => {
+                        out.push((high * 16 + low) as u8);
+                        i += 2;
+                    }
+                    _ => return Err(Refusal::bad_data("a parameter holds a % that two hexadecimal digits do not follow")),
+                }
+            }
+            b => out.push(b),
+        }
+        i += 1;
+    }
+    String::from_utf8(out).map_err(|_| Refusal::bad_data("a parameter is not valid UTF-8"))
+}
+
+/// Milliseconds whose microseconds still fit 64 bits: beyond it no arithmetic on times is safe.
+const TIME_MS_MAX: f64 = 9.2e15;
+
+pub(crate) fn time_ms(name: &str, text: &str) -> Result<i64, Refusal> {
+    const RIGHT: &str = "Unix seconds or RFC 3339";
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = (seconds * 1000.0).round();
+        if !ms.is_finite() || ms.abs() > TIME_MS_MAX {
+            return Err(invalid(name, text, RIGHT));
+        }
+        return Ok(ms as i64);
+    }
+    text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond()).map_err(|_| invalid(name, text, RIGHT))
+}
+
+pub(crate) fn duration_ms(name: &str, text: &str) -> Result<i64, Refusal> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = (seconds * 1000.0).round();
+        if !ms.is_finite() || ms.abs() > TIME_MS_MAX {
+            return Err(invalid(name, text, "a number of seconds or a duration such as 1m30s"));
+        }
+        return Ok(ms as i64);
+    }
+    query::promql::parse_duration(text).map_err(|_| invalid(name, text, "a number of seconds or a duration such as 1m30s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(text: &str) -> Params {
+        let mut p = Params::default();
+        p.extend(text.as_bytes()).unwrap();
+        p
+    }
+
+    #[test]
+    fn pairs_are_decoded() {
+        let p = params("query=up%7Ba%3D%22b+c%22%7D&match[]=x&match%5B%5D=y&empty");
+        assert_eq!(p.get("query"), Some(r#"up{a="b c"}"#));
+        assert_eq!(p.all("match[]").collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(p.get("empty"), Some(""));
+        assert!(Params::default().extend(b"a=%zz").is_err());
+        assert!(Params::default().extend(b"a=%ff").is_err());
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(time_ms("time", "1.5").unwrap(), 1500);
+        assert_eq!(time_ms("time", "2015-07-01T20:10:51.781Z").unwrap(), 1435781451781);
+        assert_eq!(time_ms("time", "2015-07-01T22:10:51+02:00").unwrap(), 1435781451000);
+        for bad in ["NaN", "Inf", "1e300", "yesterday", "-Inf"] {
+            assert!(time_ms("time", bad).is_err(), "{bad}");
+        }
+        assert!(time_ms("t", "foo").unwrap_err().message.contains("RFC 3339"));
+    }
+}

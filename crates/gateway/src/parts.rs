@@ -1,0 +1,83 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::Router;
+use host::Host;
+use input::{Intake, LimitsConfig, Publisher, Scraper, Ways};
+use store::Store;
+use tokio::sync::watch;
+
+use crate::auth::Auth;
+use crate::body::Buffers;
+use crate::config::{QueryConfig, ServerConfig};
+use crate::live::LiveHub;
+use crate::pool::QueryPool;
+
+/// What the gateway is wired to. A role that does not run in this process is `None`; its routes answer 404 with the
+/// name of the role.
+pub struct Parts {
+    pub host: Host,
+    pub about: About,
+    pub auth: crate::AuthMode,
+    pub server: ServerConfig,
+    pub query: QueryConfig,
+    pub limits: LimitsConfig,
+    pub intake: Option<Intake>,
+    pub publisher: Option<Publisher>,
+    pub ways: Arc<Ways>,
+    pub store: Option<Arc<Store>>,
+    pub log: Option<Arc<dyn bus::Log<model::Record>>>,
+    pub agent: Option<Arc<agent::Agent>>,
+    pub scraper: Option<Arc<Scraper>>,
+    pub live: Arc<LiveHub>,
+    /// Turns true when the process is to stop; the live channel closes on it.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// What the process says of itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub version: &'static str,
+    pub roles: Vec<String>,
+    pub data_dir: String,
+    /// `host:port` as clients on this machine reach it.
+    pub listen: String,
+    pub started_ms: i64,
+    pub hostname: String,
+}
+
+/// The gateway: routes over its parts.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) app: Arc<App>,
+}
+
+pub(crate) struct App {
+    pub(crate) parts: Parts,
+    pub(crate) auth: Auth,
+    pub(crate) pool: QueryPool,
+    pub(crate) buffers: Buffers,
+    pub(crate) counts: HttpCounts,
+}
+
+/// Answers by class, for `/metrics`.
+#[derive(Default)]
+pub(crate) struct HttpCounts {
+    pub(crate) by_class: [AtomicU64; 6],
+    pub(crate) queries: AtomicU64,
+    pub(crate) query_failures: AtomicU64,
+}
+
+impl Gateway {
+    pub fn new(parts: Parts) -> Self {
+        let auth = Auth::new(parts.auth.clone(), parts.host.clone());
+        let pool = QueryPool::new(&parts.query);
+        let app = Arc::new(App { parts, auth, pool, buffers: Buffers::default(), counts: HttpCounts::default() });
+        Gateway { app }
+    }
+
+    /// All routes with their middleware, to be given to [`crate::serve`].
+    pub fn router(&self) -> Router {
+        crate::router::build(Arc::clone(&self.app))
+    }
+}

@@ -1,0 +1,441 @@
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, header};
+use model::{Budget, Found, Labels, Matcher, SampleSource, TenantId, TimeRange};
+use query::promql::{self, Answer, EvalContext, EvalError, EvalErrorKind, Expr, Query, json};
+
+use crate::admin::store_of;
+use crate::answer::{Refusal, json as json_answer, with_header};
+use crate::params::{Params, invalid};
+use crate::parts::App;
+use crate::pool::Weight;
+
+/// Answers from this size on are compressed for clients that take gzip.
+const GZIP_BYTES_MIN: usize = 1400;
+/// Steps of a range query, and window in ms, from which it counts as heavy.
+const HEAVY_STEPS: i64 = 500;
+const HEAVY_SPAN_MS: i64 = 6 * 3600 * 1000;
+/// Groups of `status/tsdb`, as Prometheus shows them.
+const CARDINALITY_TOP: usize = 10;
+
+/// Routes that only read, whatever the method.
+pub(crate) fn is_read_path(path: &str) -> bool {
+    let Some(name) = path.strip_prefix("/api/v1/") else { return false };
+    ["query", "series", "label", "metadata", "format_query", "parse_query", "status/"].iter().any(|p| name.starts_with(p))
+}
+
+/// One read request, its parameters and the store behind it.
+struct Ask {
+    app: Arc<App>,
+    tenant: TenantId,
+    params: Params,
+    gzip: bool,
+    timeout: Duration,
+}
+
+impl Ask {
+    async fn of(app: Arc<App>, request: Request<Body>) -> Result<Self, Refusal> {
+        let (head, body) = request.into_parts();
+        let clock = &*app.parts.host.clock;
+        let params =
+            Params::of(&head.method, head.uri.query(), &head.headers, body, clock, &app.parts.server).await?;
+        let tenant = head.extensions.get::<TenantId>().copied().unwrap_or(TenantId::DEFAULT);
+        let limit_ms = i64::from(app.parts.query.timeout_seconds) * 1000;
+        let timeout_ms = params.duration_ms("timeout")?.filter(|&ms| ms > 0).unwrap_or(limit_ms).min(limit_ms);
+        let gzip = takes_gzip(&head.headers);
+        let timeout = Duration::from_millis(timeout_ms.unsigned_abs());
+        Ok(Ask { app, tenant, params, gzip, timeout })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.app.parts.host.clock.now_ms()
+    }
+
+    fn budget(&self) -> Arc<Budget> {
+        let q = &self.app.parts.query;
+        Arc::new(Budget::new(q.samples_max, q.bytes_max, q.series_max))
+    }
+
+    /// The source, once all that was durable at this moment can be read.
+    async fn source(&self) -> Result<Arc<dyn SampleSource>, Refusal> {
+        let store = store_of(&self.app)?;
+        store.barrier().await.map_err(|e| Refusal::unavailable(e.to_string()))?;
+        Ok(store.source())
+    }
+
+    /// Runs `work` on the source within the query's bounds.
+    async fn run<T: Send + 'static>(
+        &self,
+        weight: Weight,
+        work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let source = self.source().await?;
+        let pool = &self.app.pool;
+        pool.run(weight, self.budget(), self.timeout, move |budget| work(&*source, budget)).await?
+    }
+
+    /// `start` and `end`, open where absent.
+    fn range(&self) -> Result<TimeRange, Refusal> {
+        let start_ms = self.params.time_ms("start")?.unwrap_or(i64::MIN);
+        let end_ms = self.params.time_ms("end")?.unwrap_or(i64::MAX);
+        if end_ms < start_ms {
+            return Err(Refusal::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+        }
+        Ok(TimeRange::new(start_ms, end_ms))
+    }
+
+    /// The `match[]` selectors, parsed.
+    fn matchers(&self, required: bool) -> Result<Vec<Vec<Matcher>>, Refusal> {
+        let max = self.app.parts.query.matchers_max;
+        let texts: Vec<&str> = self.params.all("match[]").collect();
+        if texts.is_empty() && required {
+            return Err(Refusal::bad_data("no match[] parameter provided"));
+        }
+        if texts.len() > max {
+            return Err(Refusal::bad_data(format!(
+                "{} match[] selectors, at most {max} are taken (query.matchers_max)",
+                texts.len()
+            )));
+        }
+        texts
+            .into_iter()
+            .map(|text| {
+                self.check_length("match[]", text)?;
+                promql::parse_selector(text).map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))
+            })
+            .collect()
+    }
+
+    fn check_length(&self, name: &str, text: &str) -> Result<(), Refusal> {
+        let max = self.app.parts.query.text_bytes_max;
+        if text.len() > max {
+            return Err(Refusal::bad_data(format!(
+                "invalid parameter \"{name}\": {} bytes, at most {max} are taken (query.text_bytes_max)",
+                text.len()
+            )));
+        }
+        Ok(())
+    }
+
+    fn expression(&self) -> Result<(String, Expr), Refusal> {
+        let text = self.params.get("query").unwrap_or("").to_owned();
+        self.check_length("query", &text)?;
+        let expr =
+            promql::parse(&text).map_err(|e| Refusal::bad_data(format!("invalid parameter \"query\": {e}")))?;
+        Ok((text, expr))
+    }
+
+    fn answer(&self, body: Vec<u8>) -> Response {
+        finish(body, self.gzip)
+    }
+}
+
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"))
+}
+
+fn finish(body: Vec<u8>, gzip: bool) -> Response {
+    if gzip && body.len() >= GZIP_BYTES_MIN {
+        let mut packed =
+            flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
+        if packed.write_all(&body).is_ok()
+            && let Ok(bytes) = packed.finish()
+        {
+            let r = json_answer(StatusCode::OK, bytes);
+            return with_header(with_header(r, header::CONTENT_ENCODING, "gzip"), header::VARY, "accept-encoding");
+        }
+    }
+    json_answer(StatusCode::OK, body)
+}
+
+/// What an evaluation needs, owned, so that it can move to another thread.
+#[derive(Clone)]
+pub(crate) struct Evaluation {
+    pub(crate) text: String,
+    pub(crate) expr: Expr,
+    pub(crate) tenant: TenantId,
+    pub(crate) query: Query,
+    pub(crate) lookback_ms: i64,
+    pub(crate) threads: usize,
+    pub(crate) per_step_stats: bool,
+}
+
+impl Evaluation {
+    pub(crate) fn run(&self, source: &dyn SampleSource, budget: &Budget) -> Result<Answer, Refusal> {
+        let context = EvalContext {
+            text: &self.text,
+            lookback_ms: self.lookback_ms,
+            threads: self.threads,
+            per_step_stats: self.per_step_stats,
+            ..EvalContext::new(source, self.tenant, budget)
+        };
+        promql::evaluate(&self.expr, &context, self.query).map_err(refusal)
+    }
+}
+
+pub(crate) fn refusal(e: EvalError) -> Refusal {
+    let (status, kind) = match e.kind {
+        EvalErrorKind::BadData => (StatusCode::BAD_REQUEST, "bad_data"),
+        EvalErrorKind::Execution | EvalErrorKind::Limit => (StatusCode::UNPROCESSABLE_ENTITY, "execution"),
+        EvalErrorKind::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
+        EvalErrorKind::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "canceled"),
+        EvalErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        EvalErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+    };
+    Refusal::new(status, kind, e.message)
+}
+
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Refusal> {
+    let (text, expr) = ask.expression()?;
+    let weight = if promql::has_subquery(&expr) { Weight::Heavy } else { weight };
+    let lookback_ms = match ask.params.duration_ms("lookback_delta")? {
+        Some(ms) if ms > 0 => ms,
+        _ => i64::from(ask.app.parts.query.lookback_seconds) * 1000,
+    };
+    let limit = ask.params.limit()?;
+    let stats = ask.params.get("stats").unwrap_or("").to_owned();
+    let evaluation = Evaluation {
+        text,
+        expr,
+        tenant: ask.tenant,
+        query,
+        lookback_ms,
+        threads: if weight == Weight::Heavy { threads() } else { 1 },
+        per_step_stats: stats == "all",
+    };
+    ask.app.counts.queries.fetch_add(1, Relaxed);
+    let ran = ask
+        .run(weight, move |source, budget| {
+            let mut answer = evaluation.run(source, budget)?;
+            if promql::truncate(&mut answer.value, limit) {
+                answer.warnings.push("results truncated due to limit".into());
+            }
+            let mut out = Vec::with_capacity(256);
+            let stats = if stats.is_empty() { None } else { Some(&answer.stats) };
+            json::write_answer(&answer, stats, budget, &mut out).map_err(refusal)?;
+            Ok(out)
+        })
+        .await;
+    match ran {
+        Ok(body) => Ok(ask.answer(body)),
+        Err(refused) => {
+            ask.app.counts.query_failures.fetch_add(1, Relaxed);
+            Err(refused)
+        }
+    }
+}
+
+pub(crate) async fn query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let at_ms = ask.params.time_ms("time")?.unwrap_or_else(|| ask.now_ms());
+    evaluate(ask, Query::Instant { at_ms }, Weight::Light).await
+}
+
+pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let needed = |name: &'static str| {
+        ask.params.time_ms(name)?.ok_or_else(|| invalid(name, "", "Unix seconds or RFC 3339"))
+    };
+    let (start_ms, end_ms) = (needed("start")?, needed("end")?);
+    if end_ms < start_ms {
+        return Err(Refusal::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+    }
+    let step_ms = ask.params.duration_ms("step")?.ok_or_else(|| invalid("step", "", "a duration"))?;
+    if step_ms <= 0 {
+        return Err(Refusal::bad_data(
+            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. \
+             Try a positive integer (milliseconds are the finest)",
+        ));
+    }
+    let steps = end_ms.saturating_sub(start_ms) / step_ms + 1;
+    let points_max = i64::from(ask.app.parts.query.points_max);
+    if steps > points_max {
+        return Err(Refusal::bad_data(format!(
+            "exceeded maximum resolution of {points_max} points per timeseries (query.points_max). \
+             Try decreasing the query resolution (?step=XX)"
+        )));
+    }
+    let heavy = steps >= HEAVY_STEPS || end_ms.saturating_sub(start_ms) >= HEAVY_SPAN_MS;
+    let weight = if heavy { Weight::Heavy } else { Weight::Light };
+    evaluate(ask, Query::Range { start_ms, end_ms, step_ms }, weight).await
+}
+
+/// `{"status":"success","data":…}` around names or label sets.
+fn found<T>(found: Found<T>, limit: usize, write: impl Fn(&T, &mut Vec<u8>)) -> Vec<u8> {
+    let mut out = br#"{"status":"success","data":["#.to_vec();
+    for (i, item) in found.items.iter().take(limit).enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write(item, &mut out);
+    }
+    out.push(b']');
+    let mut warnings = found.warnings;
+    if found.items.len() > limit {
+        warnings.push("results truncated due to limit".into());
+    }
+    if !warnings.is_empty() {
+        out.extend_from_slice(b",\"warnings\":");
+        out.extend_from_slice(serde_json::json!(warnings).to_string().as_bytes());
+    }
+    out.push(b'}');
+    out
+}
+
+pub(crate) async fn series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let (any_of, range, limit, tenant) = (ask.matchers(true)?, ask.range()?, ask.params.limit()?, ask.tenant);
+    let body = ask
+        .run(Weight::Light, move |source, budget| {
+            let all = source.series(tenant, &any_of, range, budget)?;
+            Ok(found(all, limit, |labels: &Labels, out| json::write_labels(labels, out)))
+        })
+        .await?;
+    Ok(ask.answer(body))
+}
+
+pub(crate) async fn labels(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.range()?, ask.params.limit()?, ask.tenant);
+    let body = ask
+        .run(Weight::Light, move |source, budget| {
+            let all = source.label_names(tenant, &any_of, range, budget)?;
+            Ok(found(all, limit, |name: &String, out| json::write_string(name, out)))
+        })
+        .await?;
+    Ok(ask.answer(body))
+}
+
+pub(crate) async fn label_values(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    // names with other characters than [a-zA-Z0-9_] arrive as U__ escapes from older clients; both spellings are taken
+    let name = promql::unescape_name(&name).unwrap_or(name);
+    if name.is_empty() {
+        return Err(Refusal::bad_data("invalid label name: \"\""));
+    }
+    let ask = Ask::of(app, request).await?;
+    let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.range()?, ask.params.limit()?, ask.tenant);
+    let body = ask
+        .run(Weight::Light, move |source, budget| {
+            let all = source.label_values(tenant, &name, &any_of, range, budget)?;
+            Ok(found(all, limit, |value: &String, out| json::write_string(value, out)))
+        })
+        .await?;
+    Ok(ask.answer(body))
+}
+
+pub(crate) async fn metadata(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let metric = ask.params.get("metric").filter(|m| !m.is_empty()).map(str::to_owned);
+    let (limit, tenant) = (ask.params.limit()?, ask.tenant);
+    let body = ask
+        .run(Weight::Light, move |source, _| {
+            let all = source.metadata(tenant, metric.as_deref())?;
+            let data: serde_json::Map<String, serde_json::Value> = all
+                .into_iter()
+                .take(limit)
+                .map(|m| {
+                    let row = serde_json::json!([{ "type": m.kind.as_str(), "help": m.help, "unit": m.unit }]);
+                    (m.metric, row)
+                })
+                .collect();
+            Ok(serde_json::json!({ "status": "success", "data": data }).to_string().into_bytes())
+        })
+        .await?;
+    Ok(ask.answer(body))
+}
+
+pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let (_, expr) = ask.expression()?;
+    let any_of = promql::selectors(&expr);
+    let (range, tenant) = (ask.range()?, ask.tenant);
+    let body = ask
+        .run(Weight::Light, move |source, budget| {
+            if any_of.is_empty() {
+                return Ok(br#"{"status":"success","data":[]}"#.to_vec());
+            }
+            let all = source.exemplars(tenant, &any_of, range, budget)?;
+            let object = |l: &Labels| -> serde_json::Value {
+                l.iter().map(|(n, v)| (n.to_owned(), v.into())).collect::<serde_json::Map<_, _>>().into()
+            };
+            let data: Vec<serde_json::Value> = all
+                .iter()
+                .map(|(labels, rows)| {
+                    let rows: Vec<serde_json::Value> = rows
+                        .iter()
+                        .map(|e| {
+                            serde_json::json!({
+                                "labels": object(&e.labels),
+                                "value": promql::go_float(e.value),
+                                "timestamp": e.at_ms as f64 / 1000.0,
+                            })
+                        })
+                        .collect();
+                    serde_json::json!({ "seriesLabels": object(labels), "exemplars": rows })
+                })
+                .collect();
+            Ok(serde_json::json!({ "status": "success", "data": data }).to_string().into_bytes())
+        })
+        .await?;
+    Ok(ask.answer(body))
+}
+
+pub(crate) async fn format_query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let (_, expr) = ask.expression()?;
+    let data = serde_json::json!({ "status": "success", "data": promql::pretty(&expr) });
+    Ok(ask.answer(data.to_string().into_bytes()))
+}
+
+pub(crate) async fn parse_query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let (_, expr) = ask.expression()?;
+    let data = serde_json::json!({ "status": "success", "data": promql::tree_json(&expr) });
+    Ok(ask.answer(data.to_string().into_bytes()))
+}
+
+pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let top = match ask.params.limit()? {
+        usize::MAX => CARDINALITY_TOP,
+        n => n.min(10_000),
+    };
+    let tenant = ask.tenant;
+    let body = ask
+        .run(Weight::Light, move |source, _| {
+            let c = source.cardinality(tenant, top)?;
+            let rows = |rows: &[model::CardinalityRow]| -> serde_json::Value {
+                rows.iter().map(|r| serde_json::json!({ "name": r.name, "value": r.value })).collect()
+            };
+            let data = serde_json::json!({
+                "headStats": {
+                    "numSeries": c.series,
+                    "numLabelPairs": c.label_pairs,
+                    "chunkCount": c.chunks,
+                    "minTime": c.min_ms,
+                    "maxTime": c.max_ms,
+                },
+                "seriesCountByMetricName": rows(&c.series_by_metric),
+                "labelValueCountByLabelName": rows(&c.values_by_label),
+                "memoryInBytesByLabelName": rows(&c.bytes_by_label),
+                "seriesCountByLabelValuePair": rows(&c.series_by_pair),
+            });
+            Ok(serde_json::json!({ "status": "success", "data": data }).to_string().into_bytes())
+        })
+        .await?;
+    Ok(ask.answer(body))
+}

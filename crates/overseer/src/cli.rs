@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Observability in one binary: metrics now; logs, traces, errors and probes to come.
+///
+/// Without a command Overseer runs all its roles in one process: it keeps its data in one directory, serves its pages
+/// and APIs on 127.0.0.1:7070 and watches the host it runs on.
+#[derive(Debug, Parser)]
+#[command(name = "overseer", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.\n\
+Every setting can also be given in the environment: OVERSEER__STORE__RETENTION_DAYS=30 sets store.retention_days;\n\
+with _FILE behind the name, the value is read from that file.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Settings that are given often enough to be flags. They win over the environment, which wins over the file.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Settings {
+    /// Configuration: a YAML file, or a directory whose *.yaml files are read in order of their names.
+    /// Without it ./overseer.yaml and /etc/overseer/overseer.yaml are tried.
+    #[arg(long, global = true, value_name = "PATH", env = "OVERSEER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory for all data. Default: overseer/ in the user's data home.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address for pages and APIs. Beyond this machine only with --token-file.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// File that holds the token which senders and people need.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// error, warn, info, debug or trace, or a filter such as info,store=debug.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the chosen roles.
+    Run {
+        /// ingress, processor, store, gateway, agent; comma-separated. Default: all.
+        #[arg(long, value_delimiter = ',', value_name = "ROLE,…")]
+        roles: Vec<String>,
+    },
+    /// Ask a running Overseer (or any Prometheus) a PromQL question.
+    Query(QueryArgs),
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the version.
+    Version {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read file, environment and flags, and say what is wrong or what is in force.
+    Check,
+    /// Print the JSON Schema of overseer.yaml.
+    Schema,
+}
+
+/// Examples: overseer query 'up'   ·   overseer query 'rate(node_cpu_seconds_total[5m])' --range 1h
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The PromQL expression.
+    pub(crate) expr: String,
+    /// Over the last so long (such as 15m, 6h, 7d) instead of at one moment.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) range: Option<String>,
+    /// Step of the range; default: 60 points over it.
+    #[arg(long, value_name = "DURATION", requires = "range")]
+    pub(crate) step: Option<String>,
+    /// The moment (or the range's end): Unix seconds or RFC 3339. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+    /// Server to ask. Default: the configured listen address on this machine.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Print the server's JSON as it is.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_go_before_and_after_the_command() {
+        let a = Cli::try_parse_from(["overseer", "--listen", "x:1", "run", "--roles", "ingress,store"]).unwrap();
+        let b = Cli::try_parse_from(["overseer", "run", "--roles", "ingress,store", "--listen", "x:1"]).unwrap();
+        for cli in [a, b] {
+            assert_eq!(cli.settings.listen.as_deref(), Some("x:1"));
+            assert!(matches!(cli.command, Some(Command::Run { roles }) if roles == ["ingress", "store"]));
+        }
+    }
+}

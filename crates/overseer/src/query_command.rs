@@ -1,0 +1,247 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::cli::{QueryArgs, Settings};
+use crate::{Failure, config, layers, terminal};
+
+/// Points of a range when no step is given.
+const POINTS: i64 = 60;
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Width of a sparkline.
+const SPARKS: usize = 60;
+
+pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
+    let (config, _) = config::load(settings)?;
+    let url = match &ask.url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", local(&config.listen)),
+    };
+    let token = match &config.token_file {
+        Some(file) => Some(layers::text_of(file)?.trim().to_owned()),
+        None => None,
+    };
+    let (path, form) = request_of(ask)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    let body = runtime
+        .block_on(async { tokio::time::timeout(TIMEOUT, post(&format!("{url}{path}"), form, token.as_deref())).await })
+        .map_err(|_| Failure::failed(format!("{url} did not answer within {} s", TIMEOUT.as_secs())))??;
+    if ask.json {
+        terminal::say(&String::from_utf8_lossy(&body));
+    }
+    let answer: Value = serde_json::from_slice(&body)
+        .map_err(|_| Failure::failed(format!("{url} did not answer with JSON; is it Overseer or Prometheus?")))?;
+    if answer["status"] != "success" {
+        return Err(Failure::failed(format!(
+            "{}: {}",
+            answer["errorType"].as_str().unwrap_or("error"),
+            answer["error"].as_str().unwrap_or("the server gave no reason")
+        )));
+    }
+    if !ask.json {
+        for line in render(&answer["data"]) {
+            terminal::say(&line);
+        }
+        for kind in ["warnings", "infos"] {
+            for note in answer[kind].as_array().into_iter().flatten() {
+                terminal::complain(note.as_str().unwrap_or_default());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The listen address as this machine reaches it.
+fn local(listen: &str) -> String {
+    match listen.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]", port)) => format!("127.0.0.1:{port}"),
+        _ => listen.to_owned(),
+    }
+}
+
+fn request_of(ask: &QueryArgs) -> Result<(&'static str, String), Failure> {
+    let mut form = vec![("query", ask.expr.clone())];
+    let Some(range) = &ask.range else {
+        if let Some(time) = &ask.time {
+            form.push(("time", time.clone()));
+        }
+        return Ok(("/api/v1/query", encode(&form)));
+    };
+    let range_ms = duration("--range", range)?;
+    let end_ms = match &ask.time {
+        None => jiff::Timestamp::now().as_millisecond(),
+        Some(text) => match text.parse::<f64>() {
+            Ok(seconds) => (seconds * 1000.0) as i64,
+            Err(_) => text
+                .parse::<jiff::Timestamp>()
+                .map_err(|_| Failure::misuse(format!("--time {text:?}: Unix seconds or RFC 3339 is right")))?
+                .as_millisecond(),
+        },
+    };
+    let step_ms = match &ask.step {
+        Some(step) => duration("--step", step)?,
+        None => (range_ms / POINTS).max(1000),
+    };
+    let seconds = |ms: i64| format!("{}", ms as f64 / 1000.0);
+    form.push(("start", seconds(end_ms - range_ms)));
+    form.push(("end", seconds(end_ms)));
+    form.push(("step", seconds(step_ms)));
+    Ok(("/api/v1/query_range", encode(&form)))
+}
+
+fn duration(flag: &str, text: &str) -> Result<i64, Failure> {
+    match query::promql::parse_duration(text) {
+        Ok(ms) if ms > 0 => Ok(ms),
+        _ => Err(Failure::misuse(format!("{flag} {text:?}: a duration such as 15m, 6h or 7d is right"))),
+    }
+}
+
+fn encode(form: &[(&str, String)]) -> String {
+    let mut out = String::new();
+    for (name, value) in form {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        for b in value.bytes() {
+            if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+                out.push(char::from(b));
+            } else {
+                out.push_str(&format!("%{b:02X}"));
+            }
+        }
+    }
+    out
+}
+
+async fn post(url: &str, form: String, token: Option<&str>) -> Result<Vec<u8>, Failure> {
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_native_roots()
+        .map_err(|e| Failure::failed(format!("the system's certificates cannot be read: {e}")))?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let mut request =
+        Request::post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request =
+        request.body(Full::from(form)).map_err(|e| Failure::misuse(format!("--url {url:?} is no address: {e}")))?;
+    let unreachable = |e: &dyn std::error::Error| {
+        let cause = e.source().map(|s| format!(": {s}")).unwrap_or_default();
+        Failure::failed(format!("{url} cannot be reached ({e}{cause}); is Overseer running there?"))
+    };
+    let response = client.request(request).await.map_err(|e| unreachable(&e))?;
+    let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|e| Failure::failed(format!("the answer of {url} cannot be read: {e}")))?;
+    Ok(body.to_bytes().to_vec())
+}
+
+/// Lines for a person: a table for instant answers, a sparkline a series for ranges.
+fn render(data: &Value) -> Vec<String> {
+    let result = &data["result"];
+    match data["resultType"].as_str().unwrap_or("") {
+        "scalar" | "string" => vec![result[1].as_str().unwrap_or_default().to_owned()],
+        "matrix" => rows(result, |series| {
+            let values: Vec<f64> = series["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|point| point[1].as_str()?.parse().ok())
+                .collect();
+            let finite = || values.iter().copied().filter(|v| v.is_finite());
+            let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+            let last = values.last().map_or(String::new(), |v| format!("{v}"));
+            format!("{}  {low} … {high}, last {last}", sparkline(&values, low, high))
+        }),
+        _ => rows(result, |series| {
+            if let Some(value) = series["value"][1].as_str() {
+                return value.to_owned();
+            }
+            let h = &series["histogram"][1];
+            format!("histogram: count {}, sum {}", h["count"].as_str().unwrap_or("?"), h["sum"].as_str().unwrap_or("?"))
+        }),
+    }
+}
+
+fn rows(result: &Value, cell: impl Fn(&Value) -> String) -> Vec<String> {
+    let rows: Vec<(String, String)> =
+        result.as_array().into_iter().flatten().map(|series| (name_of(&series["metric"]), cell(series))).collect();
+    if rows.is_empty() {
+        return vec!["(no series)".to_owned()];
+    }
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.into_iter().map(|(name, cell)| format!("{name:width$}  {cell}")).collect()
+}
+
+fn name_of(metric: &Value) -> String {
+    let labels: model::Labels = metric
+        .as_object()
+        .map(|m| model::Labels::from_pairs(m.iter().map(|(n, v)| (n.as_str(), v.as_str().unwrap_or_default()))))
+        .unwrap_or_default();
+    let text = labels.to_string();
+    // a terminal must not be steered by what somebody sent as a label
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn sparkline(values: &[f64], low: f64, high: f64) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let step = values.len().div_ceil(SPARKS).max(1);
+    values
+        .chunks(step)
+        .map(|part| {
+            let (sum, n) = part.iter().filter(|v| v.is_finite()).fold((0.0, 0), |(s, n), v| (s + v, n + 1));
+            if n == 0 {
+                return ' ';
+            }
+            let share = if high > low { (sum / f64::from(n) - low) / (high - low) } else { 0.0 };
+            BARS[((share * 7.0).round() as usize).min(7)]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_instant_answer_is_a_table() {
+        let data = json!({ "resultType": "vector", "result": [
+            { "metric": { "__name__": "up", "job": "a" }, "value": [1, "1"] },
+            { "metric": { "__name__": "up", "job": "long\u{1b}[2J" }, "value": [1, "0"] },
+        ]});
+        let lines = render(&data);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with(r#"up{job="a"}"#) && lines[0].ends_with("  1"), "{lines:?}");
+        assert!(!lines[1].contains('\u{1b}'));
+        assert_eq!(render(&json!({ "resultType": "vector", "result": [] })), ["(no series)"]);
+    }
+
+    #[test]
+    fn a_range_is_a_sparkline() {
+        let values: Vec<Value> = (0..8).map(|i| json!([i, i.to_string()])).collect();
+        let data = json!({ "resultType": "matrix", "result": [{ "metric": {}, "values": values }] });
+        assert!(render(&data)[0].contains("▁▂▃▄▅▆▇█  0 … 7, last 7"), "{:?}", render(&data));
+    }
+
+    #[test]
+    fn forms_are_encoded() {
+        assert_eq!(encode(&[("query", "a{b=\"c d\"}".into())]), "query=a%7Bb%3D%22c%20d%22%7D");
+    }
+}

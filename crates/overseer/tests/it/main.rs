@@ -1,0 +1,18 @@
+//! Black-box tests: the real binary on a free port with data of its own, spoken to over its protocols.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
+
+mod bad_input;
+mod client;
+mod clients;
+mod corruption;
+mod crash;
+mod ingest;
+mod read_api;
+mod remote_write;
+mod server;
+mod start;

@@ -1,0 +1,47 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How samples are kept.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Days that samples are kept; absent: for ever.
+    pub retention_days: Option<u32>,
+    /// Bytes of samples not yet sealed at which a seal is due.
+    pub seal_bytes: u64,
+    /// Seconds after which samples are sealed whatever their number.
+    pub seal_seconds: u32,
+    /// Bytes the log may take; when it is full, writes get 503 until samples are sealed.
+    pub log_bytes_max: u64,
+    /// Bytes of a log segment at which the next one is begun.
+    pub log_segment_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        StoreConfig {
+            retention_days: None,
+            seal_bytes: 64 << 20,
+            seal_seconds: 15 * 60,
+            log_bytes_max: 4 << 30,
+            log_segment_bytes: 64 << 20,
+        }
+    }
+}
+
+impl StoreConfig {
+    pub fn check(&self) -> Result<(), String> {
+        let at_least = |name: &str, value: u64, min: u64| {
+            if value < min {
+                Err(format!("store.{name}: {value}, at least {min} is right"))
+            } else {
+                Ok(())
+            }
+        };
+        at_least("retention_days", self.retention_days.map_or(1, u64::from), 1)?;
+        at_least("seal_bytes", self.seal_bytes, 1 << 20)?;
+        at_least("seal_seconds", u64::from(self.seal_seconds), 1)?;
+        at_least("log_segment_bytes", self.log_segment_bytes, 1 << 20)?;
+        at_least("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes)
+    }
+}

@@ -1,0 +1,182 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bus::Log;
+use host::Host;
+use model::Record;
+use series::engine::Engine;
+use tokio::sync::oneshot;
+
+use crate::role::StoreError;
+use crate::{CONSUMER, StoreConfig};
+
+/// How often it is looked whether a seal is due.
+const TICK: Duration = Duration::from_millis(250);
+/// After a failure (a full disk, mostly) nothing is tried for so long.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// How often expiry is looked at.
+const EXPIRE_EVERY_MS: i64 = 10 * 60 * 1000;
+/// Commands that may wait.
+const COMMANDS_MAX: usize = 64;
+
+pub(crate) enum Command {
+    Flush,
+    Compact,
+}
+
+enum Message {
+    Run(Command, oneshot::Sender<Result<(), StoreError>>),
+    Stop,
+}
+
+/// The thread that seals, compacts and expires, on its own pace and on command.
+pub(crate) struct Maintenance {
+    sender: SyncSender<Message>,
+    counts: Arc<Counts>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    seals: AtomicU64,
+    compactions: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Maintenance {
+    pub(crate) fn start(host: Host, engine: Arc<Engine>, log: Arc<dyn Log<Record>>, _config: StoreConfig) -> Self {
+        let (sender, receiver) = sync_channel(COMMANDS_MAX);
+        let counts = Arc::new(Counts::default());
+        let worker = Worker {
+            host,
+            engine,
+            log,
+            counts: Arc::clone(&counts),
+            expire_at_ms: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-maintain".into())
+            .spawn(move || worker.run(&receiver));
+        let thread = match thread {
+            Ok(t) => Some(t),
+            Err(e) => {
+                tracing::error!(error = %e, "cannot start the maintenance thread: nothing will be sealed");
+                None
+            }
+        };
+        Maintenance {
+            sender,
+            counts,
+            thread: Mutex::new(thread),
+        }
+    }
+
+    pub(crate) async fn run(&self, command: Command) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.sender
+            .try_send(Message::Run(command, reply))
+            .map_err(|_| StoreError::Stopping)?;
+        answer.await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    /// (seals, compaction steps, failures) so far.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let c = &self.counts;
+        (
+            c.seals.load(Relaxed),
+            c.compactions.load(Relaxed),
+            c.failures.load(Relaxed),
+        )
+    }
+
+    pub(crate) fn stop(&self) {
+        let _ = self.sender.send(Message::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the maintenance thread panicked");
+        }
+    }
+}
+
+struct Worker {
+    host: Host,
+    engine: Arc<Engine>,
+    log: Arc<dyn Log<Record>>,
+    counts: Arc<Counts>,
+    expire_at_ms: i64,
+}
+
+impl Worker {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        let mut wait = TICK;
+        loop {
+            match receiver.recv_timeout(wait) {
+                Ok(Message::Run(command, reply)) => {
+                    let done = self.command(&command);
+                    let _ = reply.send(done);
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            wait = match self.tick() {
+                Ok(true) => Duration::ZERO, // more to do; commands first
+                Ok(false) => TICK,
+                Err(e) => {
+                    self.counts.failures.fetch_add(1, Relaxed);
+                    tracing::error!(error = %e, "the store could not write; it will try again");
+                    BACK_OFF
+                }
+            };
+        }
+    }
+
+    fn command(&mut self, command: &Command) -> Result<(), StoreError> {
+        self.seal()?;
+        self.log.drop_spares();
+        if matches!(command, Command::Compact) {
+            self.engine
+                .compact_all()
+                .map_err(|e| StoreError::Engine(e.to_string()))?;
+            self.counts.compactions.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// One bounded piece of work; true when there may be more.
+    fn tick(&mut self) -> Result<bool, StoreError> {
+        let now_ms = self.host.clock.now_ms();
+        if let Some(reason) = self.engine.seal_due(now_ms) {
+            tracing::debug!(?reason, "sealing");
+            self.seal()?;
+            return Ok(true);
+        }
+        if now_ms >= self.expire_at_ms {
+            self.expire_at_ms = now_ms + EXPIRE_EVERY_MS;
+            self.engine
+                .expire(now_ms)
+                .map_err(|e| StoreError::Engine(e.to_string()))?;
+        }
+        match self.engine.compact_step() {
+            Ok(None) => Ok(false),
+            Ok(Some(_)) => {
+                self.counts.compactions.fetch_add(1, Relaxed);
+                Ok(true)
+            }
+            Err(e) => Err(StoreError::Engine(e.to_string())),
+        }
+    }
+
+    fn seal(&self) -> Result<(), StoreError> {
+        self.engine.seal().map_err(|e| StoreError::Engine(e.to_string()))?;
+        self.counts.seals.fetch_add(1, Relaxed);
+        if let Err(e) = self.log.commit(CONSUMER, self.engine.sealed()) {
+            tracing::error!(error = %e, "the samples log did not take the sealed position");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bus::{Consumer, Delivery, Log, Position};
+use host::Host;
+use model::{Record, SampleSource};
+use series::engine::{Engine, EngineStats};
+use series::table::SeriesTable;
+use tokio::sync::watch;
+
+use crate::CONSUMER;
+use crate::config::StoreConfig;
+use crate::maintenance::{Command, Maintenance};
+
+/// How long the apply thread waits for a record before it looks whether it should stop.
+const WAIT: Duration = Duration::from_millis(200);
+/// How long a query waits for what was durable when it began.
+const BARRIER: Duration = Duration::from_secs(5);
+
+/// What the store is made of, opened in this order: table, engine, log.
+pub struct StoreParts {
+    pub host: Host,
+    pub engine: Arc<Engine>,
+    pub log: Arc<dyn Log<Record>>,
+    pub config: StoreConfig,
+}
+
+/// The running role.
+pub struct Store {
+    engine: Arc<Engine>,
+    log: Arc<dyn Log<Record>>,
+    applied: watch::Receiver<Position>,
+    replay_to: Position,
+    shared: Arc<Shared>,
+    maintenance: Maintenance,
+    apply: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Counts of the apply thread.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    records: AtomicU64,
+    panicked: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// Whether answers are complete yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// The log is being replayed: `applied` of `target`.
+    Replaying {
+        applied: Position,
+        target: Position,
+    },
+}
+
+/// The read barrier was not reached; ask again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has applied position {applied} of {wanted}; ask again")]
+pub struct NotReady {
+    pub applied: Position,
+    pub wanted: Position,
+}
+
+/// A command to the store failed; nothing is lost, it can be tried again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    #[error("{0}")]
+    Engine(String),
+    #[error("the store is stopping")]
+    Stopping,
+}
+
+/// Figures of the role and its engine.
+#[derive(Clone, Debug)]
+pub struct StoreStats {
+    pub records_applied: u64,
+    /// Records whose application panicked; passed over.
+    pub records_panicked: u64,
+    /// Positions that the log could not deliver.
+    pub positions_lost: u64,
+    pub seals: u64,
+    pub compactions: u64,
+    pub failures: u64,
+    pub engine: EngineStats,
+}
+
+impl Store {
+    /// Opens the engine in `dir`; its applied position is where the log is to be replayed from.
+    pub fn open_engine(
+        host: &Host,
+        dir: &Path,
+        config: &StoreConfig,
+        table: Arc<SeriesTable>,
+    ) -> Result<Arc<Engine>, series::engine::OpenError> {
+        let (engine, report) = Engine::open(host.clone(), dir, config.engine_settings(), table)?;
+        tracing::info!(
+            applied = report.applied,
+            quarantined = report.quarantined.len(),
+            "series engine open"
+        );
+        Ok(Arc::new(engine))
+    }
+
+    /// Starts the threads: apply (from the engine's position on) and maintenance.
+    pub fn start(parts: StoreParts) -> Result<Self, bus::BusError> {
+        let StoreParts {
+            host,
+            engine,
+            log,
+            config,
+        } = parts;
+        let from = engine.applied();
+        let consumer = log.consume(CONSUMER, from)?;
+        let (sender, applied) = watch::channel(from);
+        let shared = Arc::new(Shared::default());
+        let maintenance = Maintenance::start(host, Arc::clone(&engine), Arc::clone(&log), config);
+        let apply = Apply {
+            consumer,
+            engine: Arc::clone(&engine),
+            sender,
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-apply".into())
+            .spawn(move || apply.run())
+            .map_err(|e| bus::BusError::Io(format!("cannot start the apply thread: {e}")))?;
+        Ok(Store {
+            replay_to: log.durable(),
+            engine,
+            log,
+            applied,
+            shared,
+            maintenance,
+            apply: Mutex::new(Some(thread)),
+        })
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        let applied = *self.applied.borrow();
+        if applied >= self.replay_to {
+            Readiness::Ready
+        } else {
+            Readiness::Replaying {
+                applied,
+                target: self.replay_to,
+            }
+        }
+    }
+
+    /// Waits until everything that was durable when it was called can be read.
+    pub async fn barrier(&self) -> Result<(), NotReady> {
+        let wanted = self.log.durable();
+        let mut applied = self.applied.clone();
+        if *applied.borrow() >= wanted {
+            return Ok(());
+        }
+        match tokio::time::timeout(BARRIER, applied.wait_for(|&at| at >= wanted)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NotReady {
+                applied: *self.applied.borrow(),
+                wanted,
+            }),
+        }
+    }
+
+    /// What queries read from; call [`barrier`](Self::barrier) first.
+    pub fn source(&self) -> Arc<dyn SampleSource> {
+        Arc::clone(&self.engine) as Arc<dyn SampleSource>
+    }
+
+    /// Seals everything taken so far and makes it durable in files.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.barrier().await?;
+        self.maintenance.run(Command::Flush).await
+    }
+
+    /// Seals, then merges all there is.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        self.barrier().await?;
+        self.maintenance.run(Command::Compact).await
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let (seals, compactions, failures) = self.maintenance.counts();
+        StoreStats {
+            records_applied: self.shared.records.load(Relaxed),
+            records_panicked: self.shared.panicked.load(Relaxed),
+            positions_lost: self.shared.lost.load(Relaxed),
+            seals,
+            compactions,
+            failures,
+            engine: self.engine.stats(),
+        }
+    }
+
+    /// Seals what is left and ends the threads. The log stays as it is: an unsealed rest is replayed.
+    pub fn stop(&self) {
+        self.maintenance.stop();
+        self.shared.stop.store(true, Relaxed);
+        let thread = self.apply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the apply thread panicked");
+        }
+    }
+}
+
+struct Apply {
+    consumer: Box<dyn Consumer<Record>>,
+    engine: Arc<Engine>,
+    sender: watch::Sender<Position>,
+    shared: Arc<Shared>,
+}
+
+impl Apply {
+    fn run(mut self) {
+        while !self.shared.stop.load(Relaxed) {
+            match self.consumer.next(WAIT) {
+                Ok(Delivery::Record { position, item }) => self.apply(position, &item),
+                Ok(Delivery::Damaged {
+                    first, last, detail, ..
+                }) => {
+                    self.shared.lost.fetch_add(last - first + 1, Relaxed);
+                    tracing::warn!(first, last, %detail, "damaged records are missing from the samples log");
+                    self.engine.pass_over(last);
+                    self.sender.send_replace(last);
+                }
+                Ok(Delivery::Idle) => {}
+                Ok(Delivery::Closed) => return,
+                Err(e) => {
+                    tracing::error!(error = %e, "the samples log cannot be read");
+                    std::thread::sleep(WAIT);
+                }
+            }
+        }
+    }
+
+    fn apply(&self, position: Position, record: &Record) {
+        let engine = &self.engine;
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.apply(position, record)));
+        if outcome.is_err() {
+            self.shared.panicked.fetch_add(1, Relaxed);
+            tracing::error!(
+                position,
+                "applying a record panicked; it is passed over (please report this)"
+            );
+            engine.pass_over(position);
+        }
+        self.shared.records.fetch_add(1, Relaxed);
+        self.sender.send_replace(position);
+    }
+}
