@@ -1,3 +1,5 @@
+use super::quote::text_of_bytes;
+
 /// The value of a number as Go's `strconv` reads it: integers with any base prefix (a leading 0 is octal) or floats,
 /// `_` between digits. The error text is Go's.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
@@ -56,7 +58,8 @@ fn underscores_ok(text: &str) -> bool {
     })
 }
 
-/// What a quoted string means; the lexer has checked it. Escaped bytes that are no UTF-8 become U+FFFD.
+/// What a quoted string means; the lexer has checked it. Escaped bytes that are no UTF-8 are kept apart
+/// ([`is_utf8`](super::is_utf8)).
 pub(crate) fn unquote(text: &str) -> String {
     let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
     if text.starts_with('`') || !inside.contains('\\') {
@@ -92,7 +95,7 @@ pub(crate) fn unquote(text: &str) -> String {
             _ => push_char(&mut out, char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)),
         }
     }
-    String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    text_of_bytes(out)
 }
 
 fn push_char(out: &mut Vec<u8>, c: char) {
@@ -184,7 +187,8 @@ mod tests {
     #[test]
     fn strings() {
         assert_eq!(unquote(r#""a\n\\\"\x41\101\u00e9\U0001F600""#), "a\n\\\"AAé😀");
-        assert_eq!(unquote(r#""\xc3\xa9\xff""#), "é\u{fffd}");
+        assert_eq!(unquote(r#""\xc3\xa9\xff""#), "é\u{10ffff}");
+        assert!(!super::super::is_utf8(&unquote(r#""\xff""#)));
         assert_eq!(unquote(r"`a\n`"), r"a\n");
         assert_eq!(unquote(r"'\''"), "'");
     }

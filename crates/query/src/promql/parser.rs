@@ -374,7 +374,7 @@ impl<'a> Parser<'a> {
             let Some(comma) = self.take_if(Tok::Comma) else {
                 break;
             };
-            if self.peek_tok() == Tok::RightParen {
+            if self.peek_tok() != Tok::Error && !starts_expr(self.peek_tok()) {
                 return Err(self.error(span(comma), "trailing commas not allowed in function call args"));
             }
         }
@@ -575,6 +575,11 @@ fn merge(first: Pos, last: Pos) -> Pos {
         start: first.start,
         end: last.end,
     }
+}
+
+fn starts_expr(tok: Tok) -> bool {
+    use Tok::*;
+    matches!(tok, Number | Duration | String | LeftParen | LeftBrace | Add | Sub) || can_be_metric(tok)
 }
 
 const MUL_BINDING: u8 = 5;
