@@ -190,42 +190,35 @@ pub(crate) async fn influx_ping(State(app): State<Arc<App>>) -> Response {
 /// a body that cannot be read is a 400 with a `google.rpc.Status`.
 pub(crate) async fn otlp(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let protocol = row(&request, "otlp")?;
-    let as_json = protocol.id == "otlp_json";
+    let form = if protocol.id == "otlp_json" { otlp::Form::Json } else { otlp::Form::Protobuf };
     let taken = match take(&app, protocol, request).await {
         Ok(taken) => taken,
-        Err(refused) => return Ok(otlp_failure(as_json, refused)),
+        Err(refused) => return Ok(otlp_failure(form, refused)),
     };
     if let Some(e) = &taken.error
         && e.taken == 0
     {
-        return Ok(otlp_failure(as_json, Refusal::new(taken.status(), "bad_data", taken.complaint())));
+        return Ok(otlp_failure(form, Refusal::new(taken.status(), "bad_data", taken.complaint())));
     }
-    let rejected = taken.outcome.rejected_samples;
-    let complaint = taken.complaint();
-    let bytes = if as_json { otlp::response_json(rejected, &complaint) } else { otlp::response(rejected, &complaint) };
-    Ok(otlp_answer(as_json, StatusCode::OK, bytes))
+    let bytes = otlp::success(form, taken.outcome.rejected_samples, &taken.complaint());
+    Ok(otlp_answer(form, StatusCode::OK, bytes))
 }
 
-fn otlp_failure(as_json: bool, refused: Refusal) -> Response {
+fn otlp_failure(form: otlp::Form, refused: Refusal) -> Response {
     // google.rpc.Code: 3 invalid argument, 8 resource exhausted, 14 unavailable
     let code = match refused.status {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => 14,
         StatusCode::PAYLOAD_TOO_LARGE => 8,
         _ => 3,
     };
-    let bytes = if as_json {
-        otlp::status_json(code, &refused.message)
-    } else {
-        otlp::status(code, &refused.message)
-    };
+    let bytes = otlp::status(form, code, &refused.message);
     let later = refused.status == StatusCode::SERVICE_UNAVAILABLE;
-    let response = otlp_answer(as_json, refused.status, bytes);
+    let response = otlp_answer(form, refused.status, bytes);
     if later { with_header(response, header::RETRY_AFTER, "2") } else { response }
 }
 
-fn otlp_answer(as_json: bool, status: StatusCode, bytes: Vec<u8>) -> Response {
-    let kind = if as_json { "application/json" } else { "application/x-protobuf" };
-    with_header(json(status, bytes), header::CONTENT_TYPE, kind)
+fn otlp_answer(form: otlp::Form, status: StatusCode, bytes: Vec<u8>) -> Response {
+    with_header(json(status, bytes), header::CONTENT_TYPE, form.content_type())
 }
 
 /// Overseer's own JSON: 202 when all was taken, 207 with the refused items by index when some was, else 400.

@@ -41,9 +41,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const SEND_MAX: Duration = Duration::from_secs(20);
 
 /// What the channel shares between pages.
+#[derive(Default)]
 pub struct LiveHub {
-    /// Deltas of the host's ring: the rest of a frame behind its id.
-    host: broadcast::Sender<Arc<str>>,
     panels: Mutex<HashMap<PanelKey, broadcast::Sender<Arc<str>>>>,
     pages: std::sync::atomic::AtomicUsize,
 }
@@ -55,33 +54,10 @@ struct PanelKey {
     step_ms: i64,
 }
 
-impl Default for LiveHub {
-    fn default() -> Self {
-        LiveHub { host: broadcast::Sender::new(FRAMES_MAX), panels: Mutex::default(), pages: Default::default() }
-    }
-}
-
 impl LiveHub {
     /// Pages connected now.
     pub fn pages(&self) -> usize {
         self.pages.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// Sends one second of the host's ring to all who watch it.
-    pub fn host_delta(&self, delta: &agent::Delta) {
-        if self.host.receiver_count() == 0 {
-            return;
-        }
-        let added: Vec<Value> = delta.added.iter().map(|l| json!({ "labels": labels_json(l) })).collect();
-        let values: Vec<Value> = delta.values.iter().map(|&v| number(v)).collect();
-        let mut frame = json!({ "type": "delta", "at_ms": delta.at_ms, "values": values });
-        if !added.is_empty() {
-            frame["added"] = added.into();
-        }
-        if !delta.removed.is_empty() {
-            frame["removed"] = json!(delta.removed);
-        }
-        let _ = self.host.send(rest_of(&frame));
     }
 }
 
@@ -110,6 +86,10 @@ fn with_id(id: &str, rest: &str) -> String {
 
 fn number(v: f64) -> Value {
     serde_json::Number::from_f64(v).map_or(Value::Null, Value::Number)
+}
+
+fn numbers(values: &[f64]) -> Vec<Value> {
+    values.iter().map(|&v| number(v)).collect()
 }
 
 fn labels_json(labels: &model::Labels) -> Value {
@@ -255,39 +235,33 @@ async fn host(app: &App, id: &str, frames: &mpsc::Sender<String>) -> Result<(), 
         return Err(Refusal::not_found("the agent does not run in this process"));
     };
     loop {
-        let mut deltas = app.parts.live.host.subscribe();
-        let snapshot = agent.snapshot();
+        let (snapshot, mut deltas) = agent.subscribe();
         let series: Vec<Value> = snapshot
             .series
             .iter()
-            .map(|s| {
-                let values: Vec<Value> = s.values.iter().map(|&v| number(v)).collect();
-                json!({ "labels": labels_json(&s.labels), "values": values })
-            })
+            .map(|s| json!({ "labels": labels_json(&s.labels), "values": numbers(&s.values) }))
             .collect();
         let frame = json!({ "id": id, "type": "snapshot", "at_ms": snapshot.at_ms, "series": series });
         if send(frames, frame.to_string()).await.is_err() {
             return Ok(());
         }
-        let known_ms = snapshot.at_ms.last().copied().unwrap_or(i64::MIN);
-        let prefix = format!("\"at_ms\":");
         loop {
-            match deltas.recv().await {
-                Ok(rest) => {
-                    // a delta that the snapshot already holds must not be sent twice
-                    let at_ms = rest.find(&prefix).and_then(|at| {
-                        let digits = &rest[at + prefix.len()..];
-                        digits[..digits.find(|c: char| c != '-' && !c.is_ascii_digit())?].parse::<i64>().ok()
-                    });
-                    if at_ms.is_some_and(|at| at <= known_ms) {
-                        continue;
-                    }
-                    if send(frames, with_id(id, &rest)).await.is_err() {
-                        return Ok(());
-                    }
-                }
+            let delta = match deltas.recv().await {
+                Ok(delta) => delta,
                 Err(broadcast::error::RecvError::Lagged(_)) => break, // start over with a snapshot
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            };
+            let mut frame =
+                json!({ "id": id, "type": "delta", "at_ms": delta.at_ms, "values": numbers(&delta.values) });
+            if !delta.added.is_empty() {
+                let added = delta.added.iter().map(|l| json!({ "labels": labels_json(l) }));
+                frame["added"] = added.collect::<Vec<_>>().into();
+            }
+            if !delta.removed.is_empty() {
+                frame["removed"] = json!(delta.removed);
+            }
+            if send(frames, frame.to_string()).await.is_err() {
+                return Ok(());
             }
         }
     }
@@ -354,10 +328,7 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
         let series: Vec<Value> = matrix
             .iter()
             .take(PANEL_SERIES_MAX)
-            .map(|s| {
-                let values: Vec<Value> = s.values.iter().map(|&v| number(v)).collect();
-                json!({ "labels": labels_json(&s.labels), "at_ms": s.at_ms, "values": values })
-            })
+            .map(|s| json!({ "labels": labels_json(&s.labels), "at_ms": s.at_ms, "values": numbers(&s.values) }))
             .collect();
         let mut warnings = answer.warnings.clone();
         if matrix.len() > PANEL_SERIES_MAX {

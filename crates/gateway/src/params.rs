@@ -124,6 +124,26 @@ fn decode(text: &[u8]) -> Result<String, Refusal> {
     String::from_utf8(out).map_err(|_| Refusal::bad_data("a parameter is not valid UTF-8"))
 }
 
+/// A label name that was escaped for a URL's path: `U__` before it, `__` for `_`, `_HEX_` for other characters
+/// (Prometheus' value escaping); `None` when it is not escaped so.
+pub(crate) fn unescape_name(name: &str) -> Option<String> {
+    let mut rest = name.strip_prefix("U__")?;
+    let mut out = String::new();
+    while let Some(at) = rest.find('_') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let end = rest.find('_')?;
+        if end == 0 {
+            out.push('_');
+        } else {
+            out.push(char::from_u32(u32::from_str_radix(&rest[..end], 16).ok()?)?);
+        }
+        rest = &rest[end + 1..];
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
 /// Milliseconds whose microseconds still fit 64 bits: beyond it no arithmetic on times is safe.
 const TIME_MS_MAX: f64 = 9.2e15;
 
@@ -168,6 +188,13 @@ mod tests {
         assert_eq!(p.get("empty"), Some(""));
         assert!(Params::default().extend(b"a=%zz").is_err());
         assert!(Params::default().extend(b"a=%ff").is_err());
+    }
+
+    #[test]
+    fn escaped_names() {
+        assert_eq!(unescape_name("U__http_2e_status__code").as_deref(), Some("http.status_code"));
+        assert_eq!(unescape_name("U__a_zz_b"), None);
+        assert_eq!(unescape_name("plain_name"), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Parts {
     pub store: Option<Arc<Store>>,
     pub log: Option<Arc<dyn bus::Log<model::Record>>>,
     pub agent: Option<Arc<agent::Agent>>,
+    /// An agent that looks at this process alone, for `/metrics`.
+    pub own_process: agent::Agent,
     pub scraper: Option<Arc<Scraper>>,
     pub live: Arc<LiveHub>,
     /// Turns true when the process is to stop; the live channel closes on it.

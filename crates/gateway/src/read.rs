@@ -8,11 +8,11 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use model::{Budget, Found, Labels, Matcher, SampleSource, TenantId, TimeRange};
-use query::promql::{self, Answer, EvalContext, EvalError, EvalErrorKind, Expr, Query, json};
+use query::promql::{self, Answer, EvalContext, EvalError, EvalErrorKind, Expr, Query, Value as PromValue, json};
 
 use crate::admin::store_of;
 use crate::answer::{Refusal, json as json_answer, with_header};
-use crate::params::{Params, invalid};
+use crate::params::{self, Params, invalid};
 use crate::parts::App;
 use crate::pool::Weight;
 
@@ -107,7 +107,7 @@ impl Ask {
             .into_iter()
             .map(|text| {
                 self.check_length("match[]", text)?;
-                promql::parse_selector(text).map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))
+                promql::parse_matchers(text).map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))
             })
             .collect()
     }
@@ -217,7 +217,7 @@ async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Re
     let ran = ask
         .run(weight, move |source, budget| {
             let mut answer = evaluation.run(source, budget)?;
-            if promql::truncate(&mut answer.value, limit) {
+            if truncate(&mut answer.value, limit) {
                 answer.warnings.push("results truncated due to limit".into());
             }
             let mut out = Vec::with_capacity(256);
@@ -233,6 +233,17 @@ async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Re
             Err(refused)
         }
     }
+}
+
+/// Keeps the first `limit` series; whether that took any away.
+fn truncate(value: &mut PromValue, limit: usize) -> bool {
+    let cut = value.series() > limit;
+    match value {
+        PromValue::Vector(v) => v.truncate(limit),
+        PromValue::Matrix(m) => m.truncate(limit),
+        PromValue::Scalar { .. } | PromValue::String { .. } => {}
+    }
+    cut
 }
 
 pub(crate) async fn query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -322,7 +333,7 @@ pub(crate) async fn label_values(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     // names with other characters than [a-zA-Z0-9_] arrive as U__ escapes from older clients; both spellings are taken
-    let name = promql::unescape_name(&name).unwrap_or(name);
+    let name = params::unescape_name(&name).unwrap_or(name);
     if name.is_empty() {
         return Err(Refusal::bad_data("invalid label name: \"\""));
     }

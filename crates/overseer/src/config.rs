@@ -96,7 +96,8 @@ impl Config {
         crate::roles::Roles::parse(&self.roles)?;
         self.query.check()?;
         self.store.check()?;
-        self.scrape.check()
+        self.scrape.check()?;
+        self.agent.check().map_err(|e| e.to_string())
     }
 }
 

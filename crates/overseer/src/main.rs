@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod layers;
 mod logging;
+mod own_host;
 mod query_command;
 mod roles;
 mod run;

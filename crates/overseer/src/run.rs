@@ -18,7 +18,7 @@ use crate::cli::Settings;
 use crate::config::{AuthSetting, Config};
 use crate::data_dir::{self, DataDir};
 use crate::roles::{Role, Roles};
-use crate::{Failure, VERSION, banner, config, layers, logging, self_telemetry};
+use crate::{Failure, VERSION, banner, config, layers, logging, own_host, self_telemetry};
 
 /// How long the log may take to write what is queued when the process stops.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -82,13 +82,20 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         tasks.spawn(Arc::clone(&scraper).run(shutdown.clone()));
         Some(scraper)
     };
-    let agent = if roles.has(Role::Agent) && config.agent.enabled {
-        let agent = self_telemetry::agent(&config.agent, &host, &intake, &publisher, &ways, &live);
-        tasks.spawn(Arc::clone(&agent).run(shutdown.clone()));
+    let agent = if roles.has(Role::Agent) {
+        let agent = own_host::agent(config.agent.clone(), &host)?;
+        let publish = own_host::publish(intake.clone(), publisher.clone(), Arc::clone(&ways));
+        let mut stop = shutdown.clone();
+        let stopped = async move {
+            let _ = stop.wait_for(|&stop| stop).await;
+        };
+        tasks.spawn(Arc::clone(&agent).run(publish, stopped));
         Some(agent)
     } else {
         None
     };
+    let own_process = own_host::own_process(&host)?;
+    let hostname = own_process.instance().to_owned();
 
     let about = About {
         version: VERSION,
@@ -96,7 +103,7 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         data_dir: data_dir.path().display().to_string(),
         listen: shown(address),
         started_ms: host.clock.now_ms(),
-        hostname: agent::hostname(),
+        hostname: hostname.clone(),
     };
     let gateway = Gateway::new(Parts {
         host: host.clone(),
@@ -111,11 +118,12 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         store: Some(Arc::clone(&store)),
         log: Some(Arc::clone(&log)),
         agent: agent.clone(),
+        own_process,
         scraper,
         live,
         shutdown: shutdown.clone(),
     });
-    tasks.spawn(self_telemetry::run(gateway.clone(), host.clone(), intake, publisher, shutdown.clone()));
+    tasks.spawn(self_telemetry::run(gateway.clone(), host.clone(), intake, publisher, hostname, shutdown.clone()));
     let clock = Arc::clone(&host.clock);
     let server = tokio::spawn(gateway::serve(listener, gateway.router(), clock, config.server, shutdown));
     banner::print(address, &data_dir.path().display().to_string(), &auth, agent.is_some());
