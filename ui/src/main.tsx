@@ -1,0 +1,18 @@
+import './style/tokens.css';
+import './style/shell.css';
+import './style/pages.css';
+import './style/editor.css';
+import { render } from 'preact';
+import { App } from './app.tsx';
+import { installKeys } from './shell/keys.ts';
+import { loadSelf } from './state/api.ts';
+import { locked } from './state/api.ts';
+
+const root = document.getElementById('app');
+if (root) render(<App />, root);
+installKeys();
+loadSelf().catch(() => undefined);
+// A server that starts with a token: what was loaded without it is asked for again after the login.
+locked.subscribe((is) => {
+  document.body.classList.toggle('locked', is);
+});
