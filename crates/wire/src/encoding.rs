@@ -69,7 +69,9 @@ pub fn decompress<'a>(
 ) -> Result<&'a [u8], DecodeError> {
     let refused = |length: Option<u64>| {
         let says = length.map(|l| format!(" ({l} bytes)")).unwrap_or_default();
-        DecodeError::too_large(format!("the decompressed body{says} is larger than the limit of {limit} bytes"))
+        DecodeError::too_large(format!(
+            "the decompressed body{says} is larger than the limit of {limit} bytes"
+        ))
     };
     match encoding {
         Encoding::Identity if body.len() > limit => Err(refused(Some(body.len() as u64))),
@@ -96,8 +98,20 @@ pub fn decompress<'a>(
                 Err(e) => Err(DecodeError::malformed(0, format!("the body is not snappy: {e}"))),
             }
         }
-        Encoding::Gzip => stream(flate2::bufread::MultiGzDecoder::new(body), "gzip", limit, buffer, refused),
-        Encoding::Deflate => stream(flate2::bufread::ZlibDecoder::new(body), "deflate", limit, buffer, refused),
+        Encoding::Gzip => stream(
+            flate2::bufread::MultiGzDecoder::new(body),
+            "gzip",
+            limit,
+            buffer,
+            refused,
+        ),
+        Encoding::Deflate => stream(
+            flate2::bufread::ZlibDecoder::new(body),
+            "deflate",
+            limit,
+            buffer,
+            refused,
+        ),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(body)
                 .map_err(|e| DecodeError::malformed(0, format!("the body is not zstd: {e}")))?;
@@ -149,3 +163,6 @@ fn snappy_length(body: &[u8]) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,7 +197,9 @@ impl<'a> Decoder<'a> {
             b"" => None,
             _ => Some(self.millis(stamp)?),
         };
-        let at_ms = at_ms.filter(|_| !self.request.ignore_timestamps).unwrap_or(self.request.now_ms);
+        let at_ms = at_ms
+            .filter(|_| !self.request.ignore_timestamps)
+            .unwrap_or(self.request.now_ms);
         let spelled = self.spelled(series);
         self.raw.truncate(self.prefix);
         self.raw.push(spelled as u8);
@@ -226,7 +228,11 @@ impl<'a> Decoder<'a> {
                 .ok_or_else(wrong),
             Format::OpenMetrics => {
                 let ms = float(stamp).ok_or_else(wrong)? * 1000.0;
-                if ms.abs() < 9.2e18 { Ok(ms.round() as i64) } else { Err(wrong()) }
+                if ms.abs() < 9.2e18 {
+                    Ok(ms.round() as i64)
+                } else {
+                    Err(wrong())
+                }
             }
         }
     }
@@ -343,7 +349,9 @@ fn spell(n: f64) -> String {
         let size = n.abs();
         if size != 0.0 && !(1e-4..1e21).contains(&size) {
             let text = format!("{n:e}");
-            let Some((mantissa, exponent)) = text.split_once('e') else { return text };
+            let Some((mantissa, exponent)) = text.split_once('e') else {
+                return text;
+            };
             let (sign, digits) = match exponent.strip_prefix('-') {
                 Some(digits) => ('-', digits),
                 None => ('+', exponent),
@@ -371,9 +379,15 @@ fn kind(text: &[u8]) -> Option<MetricKind> {
 
 /// Where name and labels of a sample end.
 fn series_end(line: &[u8]) -> Option<usize> {
-    let mut pos = line.iter().position(|b| matches!(b, b'{' | b' ' | b'\t')).unwrap_or(line.len());
+    let mut pos = line
+        .iter()
+        .position(|b| matches!(b, b'{' | b' ' | b'\t'))
+        .unwrap_or(line.len());
     // blanks are allowed between name and brace
-    let brace = line[pos..].iter().position(|b| !matches!(b, b' ' | b'\t')).map(|n| pos + n);
+    let brace = line[pos..]
+        .iter()
+        .position(|b| !matches!(b, b' ' | b'\t'))
+        .map(|n| pos + n);
     match brace {
         Some(at) if line[at] == b'{' => pos = at + 1,
         _ => return Some(pos),
@@ -474,3 +488,6 @@ fn series_pairs(series: &[u8], pairs: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

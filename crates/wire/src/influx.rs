@@ -136,7 +136,10 @@ impl<'a> Decoder<'a> {
                 let lost = (self.fields.len() as u64).max(1);
                 self.rejects.tell(sink, RejectReason::Malformed, lost, || {
                     let text = shown(line.trim_ascii_end());
-                    (format!("line {number}"), format!("{why} (at character {}): {text}", indent + at + 1))
+                    (
+                        format!("line {number}"),
+                        format!("{why} (at character {}): {text}", indent + at + 1),
+                    )
                 });
                 end
             }
@@ -145,7 +148,8 @@ impl<'a> Decoder<'a> {
 
     fn parse(&mut self, line: &'a [u8]) -> Result<Line<'a>, Broken> {
         self.fields.clear();
-        let key_end = unescaped_space(line).ok_or(Broken("it has no fields", line.len().min(80)))?;
+        let key_end = unescaped_space(line)
+            .ok_or_else(|| Broken("it has no fields", memchr(b'\n', line).unwrap_or(line.len())))?;
         let key = &line[..key_end];
         if key.len() > KEY_BYTES_MAX {
             return Err(Broken("its measurement and tags are longer than 64 KiB", KEY_BYTES_MAX));
@@ -160,7 +164,9 @@ impl<'a> Decoder<'a> {
                 match line.get(pos) {
                     Some(b'=') => break,
                     Some(b'\\') if line.get(pos + 1).is_some_and(|&b| b != b'\n') => pos += 2,
-                    None | Some(b'\n' | b' ' | b',') => return Err(Broken("a field has no value: name=value is right", pos)),
+                    None | Some(b'\n' | b' ' | b',') => {
+                        return Err(Broken("a field has no value: name=value is right", pos));
+                    }
                     Some(_) => pos += 1,
                 }
             }
@@ -172,7 +178,10 @@ impl<'a> Decoder<'a> {
             let value = if line.get(pos) == Some(&b'"') {
                 pos = end_of_string(line, pos + 1).ok_or(Broken("a string never ends", pos))?;
                 if !matches!(line.get(pos), None | Some(b',' | b' ' | b'\n' | b'\r')) {
-                    return Err(Broken("a string is followed by something else than a comma or a space", pos));
+                    return Err(Broken(
+                        "a string is followed by something else than a comma or a space",
+                        pos,
+                    ));
                 }
                 Value::Text
             } else {
@@ -203,7 +212,10 @@ impl<'a> Decoder<'a> {
                 .ok()
                 .and_then(|s| s.parse::<i64>().ok())
                 .and_then(|n| self.precision.millis(n))
-                .ok_or(Broken("the timestamp is no whole number of 64 bits in the request's precision", pos))?
+                .ok_or(Broken(
+                    "the timestamp is no whole number of 64 bits in the request's precision",
+                    pos,
+                ))?
         };
         Ok(Line {
             key,
@@ -411,7 +423,10 @@ fn number(text: &[u8]) -> Value<'_> {
             Some(n) => return Value::Number(n as f64),
             None => return Value::Bad(text, "a whole number of 64 bits without sign is right before u"),
         },
-        _ if text.iter().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E')) => {
+        _ if text
+            .iter()
+            .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E')) =>
+        {
             std::str::from_utf8(text).ok().and_then(|s| s.parse::<f64>().ok())
         }
         _ => None,
@@ -422,3 +437,6 @@ fn number(text: &[u8]) -> Value<'_> {
         None => Value::Bad(text, "a number, a boolean or a string in quotes is right"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -289,7 +289,11 @@ impl<'a> Reader<'a> {
         loop {
             if self.depth > outer {
                 let object = open[self.depth];
-                let more = if object { self.key(first)?.is_some() } else { self.element(first)? };
+                let more = if object {
+                    self.key(first)?.is_some()
+                } else {
+                    self.element(first)?
+                };
                 first = false;
                 if !more {
                     if self.depth == outer {
@@ -335,3 +339,6 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,9 @@ pub mod exposition;
 pub mod influx;
 pub mod json;
 pub mod metrics_json;
+mod native_histogram;
 pub mod otlp;
 pub mod proto;
-mod native_histogram;
 mod protocol;
 mod rejects;
 pub mod remote_write;
@@ -37,3 +37,6 @@ mod raw_kind {
 fn text_budget(body_len: usize) -> usize {
     body_len.saturating_mul(64).saturating_add(64 << 20)
 }
+
+#[cfg(test)]
+mod tests;

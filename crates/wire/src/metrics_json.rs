@@ -91,7 +91,8 @@ impl<'a> Decoder<'a> {
 
     fn refuse<S: SampleSink + ?Sized>(&mut self, sink: &mut S, reason: RejectReason, why: String) {
         let index = self.index;
-        self.rejects.tell(sink, reason, 1, || (format!("metrics[{index}]"), why));
+        self.rejects
+            .tell(sink, reason, 1, || (format!("metrics[{index}]"), why));
     }
 
     /// Reads the rest of an opened object whose first key was read.
@@ -123,7 +124,11 @@ impl<'a> Decoder<'a> {
                 let text = self.reader.number()?;
                 match text.parse::<f64>() {
                     Ok(v) if v.is_finite() => item.value = Some(v),
-                    _ => wrong(item, RejectReason::Malformed, format!("value {text} does not fit a 64-bit float")),
+                    _ => wrong(
+                        item,
+                        RejectReason::Malformed,
+                        format!("value {text} does not fit a 64-bit float"),
+                    ),
                 }
             }
             ("value", Kind::String) => {
@@ -194,7 +199,11 @@ impl<'a> Decoder<'a> {
                     }
                     let value = self.reader.string()?;
                     if name == METRIC_NAME {
-                        wrong(item, RejectReason::Labels, "label \"__name__\": the field \"name\" is right".to_owned());
+                        wrong(
+                            item,
+                            RejectReason::Labels,
+                            "label \"__name__\": the field \"name\" is right".to_owned(),
+                        );
                     }
                     self.labels.push(name.as_bytes(), value.as_bytes());
                     for part in [name.as_bytes(), value.as_bytes()] {
@@ -211,7 +220,11 @@ impl<'a> Decoder<'a> {
                     "labels" => "an object of strings",
                     _ => "a string",
                 };
-                wrong(item, RejectReason::Malformed, format!("{field} is {kind:?}: {right} is right"));
+                wrong(
+                    item,
+                    RejectReason::Malformed,
+                    format!("{field} is {kind:?}: {right} is right"),
+                );
             }
             _ => {
                 self.reader.skip()?;
@@ -279,3 +292,6 @@ fn millis(text: &str) -> Option<i64> {
     let ms: f64 = text.parse().ok()?;
     (ms.abs() < 9.2e18).then_some(ms as i64)
 }
+
+#[cfg(test)]
+mod tests;

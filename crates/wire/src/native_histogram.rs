@@ -67,11 +67,19 @@ pub(crate) fn read(mut r: Reader<'_>) -> Result<Parsed, DecodeError> {
                 r.expect(tag, Wire::Bytes, "spans")?;
                 let span = span(r.nested()?)?;
                 parts += 1;
-                let spans = if tag.field == 8 { &mut h.negative_spans } else { &mut h.positive_spans };
+                let spans = if tag.field == 8 {
+                    &mut h.negative_spans
+                } else {
+                    &mut h.positive_spans
+                };
                 push(spans, span);
             }
             9 | 12 => {
-                let deltas = if tag.field == 9 { &mut negative_deltas } else { &mut positive_deltas };
+                let deltas = if tag.field == 9 {
+                    &mut negative_deltas
+                } else {
+                    &mut positive_deltas
+                };
                 r.repeated(tag, Wire::Varint, "bucket deltas", Reader::varint, |n| {
                     parts += 1;
                     push(deltas, unzigzag(n));

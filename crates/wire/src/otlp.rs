@@ -27,3 +27,6 @@ pub fn decode_json<S: SampleSink + ?Sized>(
     let message = transcode::request(body)?;
     convert::request(&message, request, sink)
 }
+
+#[cfg(test)]
+mod tests;

@@ -296,3 +296,6 @@ impl Writer {
         self.bytes(field, &inner.out);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,7 +255,8 @@ fn proto_param(content_type: &str) -> Option<&str> {
 
 fn takes(row: &str, content_type: &str) -> bool {
     row == "*"
-        || media_type(row).eq_ignore_ascii_case(media_type(content_type)) && proto_param(row) == proto_param(content_type)
+        || media_type(row).eq_ignore_ascii_case(media_type(content_type))
+            && proto_param(row) == proto_param(content_type)
 }
 
 #[cfg(test)]
@@ -282,7 +283,10 @@ mod tests {
     fn encodings_are_those_of_the_row() {
         let p = find("remote_write").unwrap();
         assert_eq!(p.encoding("").unwrap(), Encoding::Snappy);
-        assert_eq!(p.encoding("gzip").unwrap_err().kind, crate::DecodeErrorKind::Unsupported);
+        assert_eq!(
+            p.encoding("gzip").unwrap_err().kind,
+            crate::DecodeErrorKind::Unsupported
+        );
         assert!(find("otlp").unwrap().encoding("br").is_err());
     }
 }

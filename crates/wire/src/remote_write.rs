@@ -286,3 +286,6 @@ pub fn encode<'a>(series: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], &'
     }
     out.out
 }
+
+#[cfg(test)]
+mod tests;

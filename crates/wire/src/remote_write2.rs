@@ -55,7 +55,9 @@ impl<'a> Decoder<'a> {
                 reader.expect(tag, Wire::Bytes, "symbols")?;
                 reader.bytes()?;
                 if self.symbols.len() == SYMBOLS_MAX {
-                    return Err(DecodeError::too_large(format!("more than {SYMBOLS_MAX} symbols in one request")));
+                    return Err(DecodeError::too_large(format!(
+                        "more than {SYMBOLS_MAX} symbols in one request"
+                    )));
                 }
                 self.symbols.push((start as u32, (reader.offset() - start) as u32));
             } else {
@@ -113,7 +115,8 @@ impl<'a> Decoder<'a> {
                 None => self.define(sink),
             },
             Err(Unresolved::Series(why)) => {
-                self.rejects.tell(sink, RejectReason::Labels, samples, || ("a series".to_owned(), why));
+                self.rejects
+                    .tell(sink, RejectReason::Labels, samples, || ("a series".to_owned(), why));
                 return Ok(());
             }
             Err(Unresolved::Request(e)) => return Err(e),
@@ -182,7 +185,9 @@ impl<'a> Decoder<'a> {
 
     fn symbol(&self, index: u64) -> Option<&'a [u8]> {
         let &(start, len) = self.symbols.get(usize::try_from(index).ok()?)?;
-        Reader::new(&self.body[start as usize..start as usize + len as usize]).bytes().ok()
+        Reader::new(&self.body[start as usize..start as usize + len as usize])
+            .bytes()
+            .ok()
     }
 
     /// Fills `labels` from `refs`, as far as they are symbols.
@@ -309,7 +314,8 @@ impl<'a> Decoder<'a> {
                 Ok(())
             }
             Err(Unresolved::Series(why)) => {
-                self.rejects.tell(sink, RejectReason::Labels, 0, || ("an exemplar".to_owned(), why));
+                self.rejects
+                    .tell(sink, RejectReason::Labels, 0, || ("an exemplar".to_owned(), why));
                 Ok(())
             }
             Err(Unresolved::Request(e)) => Err(e),
@@ -355,3 +361,6 @@ fn sample(mut r: Reader<'_>) -> Result<(i64, f64, i64), DecodeError> {
     }
     Ok((at_ms, value, start_ms))
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,13 +279,19 @@ impl Converter {
             delta: temporality == 1,
         };
         self.raw.clear();
-        self.raw.extend_from_slice(&[raw_kind::OTLP, form as u8, u8::from(monotonic)]);
+        self.raw
+            .extend_from_slice(&[raw_kind::OTLP, form as u8, u8::from(monotonic)]);
         for part in [resource.message(), scope.message(), scope_schema, name, unit] {
             self.raw.extend_from_slice(&(part.len() as u32).to_le_bytes());
             self.raw.extend_from_slice(part);
         }
         family.prefix = self.raw.len();
-        sink.metadata(family.name.as_bytes(), kind, description, unit_name(unit_text).as_bytes());
+        sink.metadata(
+            family.name.as_bytes(),
+            kind,
+            description,
+            unit_name(unit_text).as_bytes(),
+        );
         let mut scan = data;
         while let Some(tag) = scan.tag()? {
             if tag.field != 1 {
@@ -426,9 +432,7 @@ impl Converter {
             };
             out.clear();
             match value {
-                Some(value) => {
-                    any::text(value, out).map_err(|e| Refused::Point(RejectReason::Limit, e.to_string()))
-                }
+                Some(value) => any::text(value, out).map_err(|e| Refused::Point(RejectReason::Limit, e.to_string())),
                 None => Ok(()),
             }
         })?;
@@ -452,7 +456,11 @@ impl Converter {
             Part::Count => name.extend_from_slice(b"_count"),
             Part::Bucket(bound) => {
                 name.extend_from_slice(b"_bucket");
-                let le = if bound == f64::INFINITY { "+Inf".to_owned() } else { bound.to_string() };
+                let le = if bound == f64::INFINITY {
+                    "+Inf".to_owned()
+                } else {
+                    bound.to_string()
+                };
                 labels.insert(b"le".to_vec(), le.into_bytes());
             }
             Part::Quantile(quantile) => {
@@ -481,7 +489,8 @@ impl Converter {
         if point.stale() {
             sink.float(id, point.at_ms, model::stale_nan(), 0);
         } else if family.delta {
-            sink.delta(id, point.start_ms(), point.at_ms, value);
+            // intervals below a millisecond happen: short-lived processes flush once
+            sink.delta(id, point.start_ms().min(point.at_ms - 1), point.at_ms, value);
         } else {
             sink.float(id, point.at_ms, value, point.start_ms());
         }
@@ -683,10 +692,18 @@ impl Converter {
         let merge = (i64::from(scale) - 8).max(0) as u32;
         let mut value = Histogram {
             // a delta is not accumulated: it is kept as it came, as Prometheus does
-            reset_hint: if family.delta { ResetHint::Gauge } else { ResetHint::Unknown },
+            reset_hint: if family.delta {
+                ResetHint::Gauge
+            } else {
+                ResetHint::Unknown
+            },
             integer: true,
             schema: scale.min(8),
-            zero_threshold: if zero_threshold > 0.0 { zero_threshold } else { ZERO_THRESHOLD },
+            zero_threshold: if zero_threshold > 0.0 {
+                zero_threshold
+            } else {
+                ZERO_THRESHOLD
+            },
             zero_count: zero_count as f64,
             count: count as f64,
             sum,
@@ -843,7 +860,11 @@ impl Converter {
                     self.labels.push(key, text);
                 }
             }
-            let at_ms = if time_ns == 0 { self.now_ms } else { (time_ns / 1_000_000) as i64 };
+            let at_ms = if time_ns == 0 {
+                self.now_ms
+            } else {
+                (time_ns / 1_000_000) as i64
+            };
             sink.exemplar(id, at_ms, value, &mut self.labels);
         }
         Ok(())
@@ -913,7 +934,11 @@ fn scope_labels(family: &Family<'_>, labels: &mut BTreeMap<Vec<u8>, Vec<u8>>) ->
         match tag.field {
             1 | 2 => {
                 r.expect(tag, Wire::Bytes, "name or version of a scope")?;
-                let name: &[u8] = if tag.field == 1 { b"otel_scope_name" } else { b"otel_scope_version" };
+                let name: &[u8] = if tag.field == 1 {
+                    b"otel_scope_name"
+                } else {
+                    b"otel_scope_version"
+                };
                 labels.insert(name.to_vec(), r.bytes()?.to_vec());
             }
             _ => r.skip(tag)?,
@@ -969,10 +994,10 @@ fn check_delta(family: &Family<'_>, point: &Point) -> Result<(), Refused> {
     if point.start_ns == 0 {
         return refuse(RejectReason::Timestamp, "a delta without startTimeUnixNano");
     }
-    if point.time_ns != 0 && point.start_ns / 1_000_000 >= point.time_ns / 1_000_000 {
+    if point.time_ns != 0 && point.start_ns > point.time_ns {
         return refuse(
             RejectReason::Timestamp,
-            "a delta whose startTimeUnixNano is not before its timeUnixNano, by a millisecond at least",
+            "a delta whose startTimeUnixNano lies after its timeUnixNano",
         );
     }
     Ok(())

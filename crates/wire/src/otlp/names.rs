@@ -50,7 +50,10 @@ const PER_UNITS: &[(&str, &str)] = &[
 /// The metric's name with its unit's suffix, `_total` for monotonic sums and `_ratio` for gauges of unit 1. A name of
 /// which nothing would be left (letters of other scripts only) stays as it is.
 pub fn metric_name(name: &str, unit: &str, kind: NameKind) -> String {
-    let mut tokens: Vec<&str> = name.split(|c: char| !plain(c) && c != ':').filter(|t| !t.is_empty()).collect();
+    let mut tokens: Vec<&str> = name
+        .split(|c: char| !plain(c) && c != ':')
+        .filter(|t| !t.is_empty())
+        .collect();
     if tokens.is_empty() {
         return name.to_owned();
     }

@@ -37,8 +37,9 @@ pub fn success(form: Form, rejected_data_points: u64, message: &str) -> Vec<u8> 
             out.out
         }
         Form::Json if partial => {
-            let mut out = format!("{{\"partialSuccess\":{{\"rejectedDataPoints\":\"{rejected_data_points}\",\"errorMessage\":")
-                .into_bytes();
+            let mut out =
+                format!("{{\"partialSuccess\":{{\"rejectedDataPoints\":\"{rejected_data_points}\",\"errorMessage\":")
+                    .into_bytes();
             push_string(&mut out, message);
             out.extend_from_slice(b"}}");
             out

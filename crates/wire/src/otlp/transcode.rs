@@ -122,10 +122,7 @@ static EXPONENTIAL_POINT: Schema = Schema(&[
     many("exemplars", 11, Form::Message(&EXEMPLAR)),
     one("zeroThreshold", 14, Form::Double),
 ]);
-static BUCKETS: Schema = Schema(&[
-    one("offset", 1, Form::Zigzag),
-    many("bucketCounts", 2, Form::Varint),
-]);
+static BUCKETS: Schema = Schema(&[one("offset", 1, Form::Zigzag), many("bucketCounts", 2, Form::Varint)]);
 static SUMMARY_POINT: Schema = Schema(&[
     many("attributes", 7, Form::Message(&KEY_VALUE)),
     one("startTimeUnixNano", 2, Form::Fixed64),
@@ -300,7 +297,11 @@ fn integer(r: &mut Reader<'_>, field: &Field, signed: bool) -> Result<u64, Decod
     match text.parse::<f64>() {
         Ok(n) if n.fract() == 0.0 && n.abs() <= 9_007_199_254_740_992.0 && (signed || n >= 0.0) => Ok(n as i64 as u64),
         _ => {
-            let right = if signed { "a whole number of 64 bits" } else { "a whole number of 64 bits without sign" };
+            let right = if signed {
+                "a whole number of 64 bits"
+            } else {
+                "a whole number of 64 bits without sign"
+            };
             Err(r.error(&format!("{} is no {right}", field.name)))
         }
     }
