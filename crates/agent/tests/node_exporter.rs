@@ -1,7 +1,7 @@
 //! Compares what the agent says of this host with what Debian's prometheus-node-exporter says of it.
+#![allow(clippy::unwrap_used, reason = "a test, its helpers too")]
 
 use std::{
-#![allow(clippy::unwrap_used, reason = "a test, its helpers too")]
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
