@@ -131,13 +131,11 @@ fn open_parts<C: Codec>(host: &Host, dir: &Path, settings: LocalSettings, codec:
         opened.positions,
         opened.spares,
     );
-    let report = OpenReport {
-        durable: opened.durable,
-        first_kept: shared.segments().first().map_or(opened.durable + 1, |s| s.first()),
-        segments: shared.segments().len(),
-        bytes: shared.bytes(),
-        quarantined: opened.damage,
-    };
+    // one lock at a time: a guard in a struct expression lives to its end
+    let first_kept = shared.segments().first().map_or(opened.durable + 1, |s| s.first());
+    let segments = shared.segments().len();
+    let bytes = shared.bytes();
+    let report = OpenReport { durable: opened.durable, first_kept, segments, bytes, quarantined: opened.damage };
     Ok(Parts {
         shared,
         writer,

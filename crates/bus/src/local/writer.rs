@@ -459,7 +459,7 @@ impl<C: Codec> Writer<C> {
 
     /// Gives back segments that nobody needs. `pressed`: room is wanted now, so the newest goes too unless it is being
     /// written, spares go, and where nobody is required the oldest goes.
-    fn drop_committed(&mut self, pressed: bool) {
+    pub(crate) fn drop_committed(&mut self, pressed: bool) {
         let shared = Arc::clone(&self.shared);
         let settings = &shared.settings;
         let hub = shared.hub();
@@ -500,9 +500,15 @@ impl<C: Codec> Writer<C> {
 
     fn discard(&mut self, gone: Vec<Arc<Segment>>, first_kept: Position) {
         let mut hub = self.shared.hub();
-        hub.dropped = hub.dropped.max(first_kept - 1);
+        let dropped_before = hub.dropped;
+        hub.dropped = dropped_before.max(first_kept - 1);
         drop(hub);
-        self.state(true);
+        if !self.state(true) && !self.unstate() {
+            // an old statement would have them missed at the next start; the next commit tries again
+            self.shared.hub().dropped = dropped_before;
+            self.shared.segments().splice(0..0, gone);
+            return;
+        }
         let files = Arc::clone(&self.shared.host.files);
         for segment in gone {
             let (path, len, generation) = (segment.path.clone(), segment.len(), segment.header.generation);
@@ -548,8 +554,8 @@ impl<C: Codec> Writer<C> {
         self.shared.spares.store(self.spares.len() as u64, Ordering::Relaxed);
     }
 
-    /// Says where the log stands; a failure makes damage harder to see, nothing else.
-    fn state(&mut self, sync: bool) {
+    /// Says where the log stands; a failure makes damage harder to see, nothing else. False after one.
+    fn state(&mut self, sync: bool) -> bool {
         let hub = self.shared.hub();
         let (durable, dropped) = (hub.durable, hub.dropped);
         drop(hub);
@@ -564,12 +570,29 @@ impl<C: Codec> Writer<C> {
             first_kept,
             durable,
         };
-        let Some(positions) = &mut self.positions else { return };
+        if self.positions.is_none() {
+            let opened = Positions::open(&*self.shared.host.files, &self.shared.dir);
+            self.positions = opened.ok().map(|(positions, ..)| positions);
+        }
+        let Some(positions) = &mut self.positions else { return false };
         if let Err(error) = positions
             .state(&statement)
             .and_then(|()| if sync { positions.sync() } else { Ok(()) })
         {
             tracing::warn!(topic = %self.shared.settings.topic, %error, "the log's positions file could not be written");
+            return false;
+        }
+        true
+    }
+
+    /// No statement is better than one that is wrong. False when the old one is still there.
+    fn unstate(&mut self) -> bool {
+        self.positions = None;
+        let files = &self.shared.host.files;
+        let path = self.shared.dir.join(super::positions::FILE_NAME);
+        match files.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => false,
+            _ => files.sync_dir(&self.shared.dir).is_ok(),
         }
     }
 
