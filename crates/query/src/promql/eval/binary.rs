@@ -1,0 +1,553 @@
+//! Operators between two vectors. Series that share a signature are matched on their own, column by column where one
+//! meets one, step by step where several meet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{Histogram, Labels, ResetHint};
+
+use super::super::ast::{BinaryOp, Cardinality, Matching, Pos};
+use super::labels::{Ordinals, display, is_metric_label, match_labels};
+use super::matrix::{Cell, Charge, Matrix, Row, Steps, is_absent};
+use super::notes::{Notes, Operation};
+use super::{EvalContext, EvalError, Result, arith};
+
+pub(super) fn compare(op: BinaryOp, a: f64, b: f64) -> bool {
+    match op {
+        BinaryOp::Eq => a == b,
+        BinaryOp::Ne => a != b,
+        BinaryOp::Lt => a < b,
+        BinaryOp::Le => a <= b,
+        BinaryOp::Gt => a > b,
+        BinaryOp::Ge => a >= b,
+        _ => false,
+    }
+}
+
+pub(super) fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
+    match op {
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a - b,
+        BinaryOp::Mul => a * b,
+        BinaryOp::Div => a / b,
+        BinaryOp::Mod => a % b,
+        BinaryOp::Pow => a.powf(b),
+        BinaryOp::Atan2 => a.atan2(b),
+        _ => f64::NAN,
+    }
+}
+
+/// Whether the result is another quantity than the operands.
+pub(super) fn drops_name(op: BinaryOp) -> bool {
+    use BinaryOp::*;
+    matches!(op, Add | Sub | Mul | Div | Mod | Pow | Atan2)
+}
+
+/// Of two scalars; a comparison gives 0 or 1.
+pub(super) fn scalars(op: BinaryOp, a: f64, b: f64) -> f64 {
+    match op.is_comparison() {
+        true => f64::from(u8::from(compare(op, a, b))),
+        false => arithmetic(op, a, b),
+    }
+}
+
+/// What an operation yields for two points.
+enum Outcome {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+    /// A comparison that does not hold.
+    Dropped,
+}
+
+/// What is to be said of two points; the last of a step counts.
+#[derive(Clone, Copy)]
+enum Remark {
+    Types(&'static str, &'static str),
+    Layout,
+    Collision(Operation),
+    Reconciled(Operation),
+}
+
+impl Remark {
+    fn note(self, op: BinaryOp, pos: Pos, notes: &mut Notes) {
+        match self {
+            Remark::Types(left, right) => notes.incompatible_types(pos, left, op.as_str(), right),
+            Remark::Layout => notes.incompatible_buckets_in_operator(pos, op.as_str()),
+            Remark::Collision(operation) => notes.reset_collision(pos, operation),
+            Remark::Reconciled(operation) => notes.bounds_reconciled(pos, operation),
+        }
+    }
+}
+
+/// One operation on two points; `Err` when they yield nothing.
+fn operate(op: BinaryOp, a: Cell<'_>, b: Cell<'_>) -> (Result<Outcome, ()>, Option<Remark>) {
+    let keep = |h: &Arc<Histogram>, holds: bool| match holds {
+        true => Ok(Outcome::Histogram(Arc::clone(h))),
+        false => Ok(Outcome::Dropped),
+    };
+    let made = |h: Histogram| (Ok(Outcome::Histogram(Arc::new(h))), None);
+    match (a, b) {
+        (Cell::Float(a), Cell::Float(b)) => match op {
+            BinaryOp::TrimLower | BinaryOp::TrimUpper => (Err(()), Some(Remark::Types("float", "float"))),
+            op if op.is_comparison() => match compare(op, a, b) {
+                true => (Ok(Outcome::Float(a)), None),
+                false => (Ok(Outcome::Dropped), None),
+            },
+            op => (Ok(Outcome::Float(arithmetic(op, a, b))), None),
+        },
+        (Cell::Float(a), Cell::Histogram(b)) => match op {
+            BinaryOp::Mul => made(arith::scaled(b, a)),
+            _ => (Err(()), Some(Remark::Types("float", "histogram"))),
+        },
+        (Cell::Histogram(a), Cell::Float(b)) => match op {
+            BinaryOp::Mul => made(arith::scaled(a, b)),
+            BinaryOp::Div => made(arith::divided(a, b)),
+            BinaryOp::TrimUpper => made(arith::trimmed(a, b, true)),
+            BinaryOp::TrimLower => made(arith::trimmed(a, b, false)),
+            _ => (Err(()), Some(Remark::Types("histogram", "float"))),
+        },
+        (Cell::Histogram(a), Cell::Histogram(b)) => match op {
+            BinaryOp::Add | BinaryOp::Sub => {
+                let mut h = Histogram::clone(a);
+                let is_sum = op == BinaryOp::Add;
+                let did = if is_sum {
+                    arith::add(&mut h, b)
+                } else {
+                    arith::sub(&mut h, b)
+                };
+                let Ok(did) = did else {
+                    return (Err(()), Some(Remark::Layout));
+                };
+                if !is_sum {
+                    h.reset_hint = ResetHint::Gauge;
+                }
+                let operation = if is_sum {
+                    Operation::Addition
+                } else {
+                    Operation::Subtraction
+                };
+                // Prometheus takes a collision for an error and yields nothing
+                if did.collision {
+                    return (Err(()), Some(Remark::Collision(operation)));
+                }
+                arith::compact(&mut h);
+                let remark = did.reconciled.then_some(Remark::Reconciled(operation));
+                (Ok(Outcome::Histogram(Arc::new(h))), remark)
+            }
+            BinaryOp::Eq => (keep(a, arith::equal(a, b)), None),
+            BinaryOp::Ne => (keep(a, !arith::equal(a, b)), None),
+            _ => (Err(()), Some(Remark::Types("histogram", "histogram"))),
+        },
+    }
+}
+
+/// What an operator between vectors knows.
+pub(super) struct Operator<'a> {
+    pub(super) context: &'a EvalContext<'a>,
+    pub(super) op: BinaryOp,
+    pub(super) matching: &'a Matching,
+    pub(super) return_bool: bool,
+    pub(super) pos: Pos,
+    pub(super) steps: Steps,
+}
+
+/// Rows of one side by signature.
+fn by_signature(rows: &[Row], matching: &Matching, ordinals: &mut Ordinals) -> Vec<usize> {
+    rows.iter()
+        .map(|r| ordinals.of(match_labels(&r.labels, matching.on, &matching.labels)))
+        .collect()
+}
+
+impl<'a> Operator<'a> {
+    pub(super) fn run(&self, left: Matrix<'a>, right: Matrix<'a>, notes: &mut Notes) -> Result<Matrix<'a>> {
+        let mut ordinals = Ordinals::default();
+        let of_left = by_signature(&left.rows, self.matching, &mut ordinals);
+        let of_right = by_signature(&right.rows, self.matching, &mut ordinals);
+        match self.op.is_set() {
+            true => self.set(left, right, &of_left, &of_right, ordinals.len()),
+            false => self.match_up(&left, &right, &of_left, &of_right, ordinals.len(), notes),
+        }
+    }
+
+    /// `and`, `or`, `unless`.
+    fn set(
+        &self,
+        left: Matrix<'a>,
+        right: Matrix<'a>,
+        of_left: &[usize],
+        of_right: &[usize],
+        signatures: usize,
+    ) -> Result<Matrix<'a>> {
+        let steps = self.steps.count;
+        let mut out = Matrix::new(self.context.budget);
+        // presence by signature and step, of the side that decides
+        let (rows, of) = match self.op {
+            BinaryOp::Or => (&left.rows, of_left),
+            _ => (&right.rows, of_right),
+        };
+        out.charge.add(signatures * steps)?;
+        let mut present = vec![false; signatures * steps];
+        for (row, &signature) in rows.iter().zip(of) {
+            self.context.budget.check()?;
+            let slots = &mut present[signature * steps..][..steps];
+            for (slot, v) in slots.iter_mut().zip(&row.values) {
+                *slot |= !is_absent(*v);
+            }
+            for (step, _) in &row.histograms {
+                slots[*step as usize] = true;
+            }
+        }
+        let filtered = |mut row: Row, signature: usize, wanted: bool| {
+            let slots = &present[signature * steps..][..steps];
+            for (v, &slot) in row.values.iter_mut().zip(slots) {
+                if slot != wanted {
+                    *v = super::matrix::ABSENT;
+                }
+            }
+            row.histograms.retain(|h| slots[h.0 as usize] == wanted);
+            row
+        };
+        for (row, &signature) in left.rows.into_iter().zip(of_left) {
+            self.context.budget.check()?;
+            let row = match self.op {
+                BinaryOp::And => filtered(row, signature, true),
+                BinaryOp::Unless => filtered(row, signature, false),
+                _ => row,
+            };
+            if !row.is_empty() {
+                out.push(row)?;
+            }
+        }
+        if self.op == BinaryOp::Or {
+            for (row, &signature) in right.rows.into_iter().zip(of_right) {
+                self.context.budget.check()?;
+                let row = filtered(row, signature, false);
+                if !row.is_empty() {
+                    out.push(row)?;
+                }
+            }
+        }
+        out.merge_steps(&self.steps)
+    }
+
+    /// Everything but the set operators.
+    fn match_up(
+        &self,
+        left: &Matrix<'a>,
+        right: &Matrix<'a>,
+        of_left: &[usize],
+        of_right: &[usize],
+        signatures: usize,
+        notes: &mut Notes,
+    ) -> Result<Matrix<'a>> {
+        let mut out = Matrix::new(self.context.budget);
+        let fills = (self.matching.fill_left, self.matching.fill_right);
+        if (left.rows.is_empty() || right.rows.is_empty()) && fills == (None, None) {
+            return Ok(out);
+        }
+        // the "one" side is the right one from here on
+        let swapped = self.matching.cardinality == Cardinality::OneToMany;
+        let (many, one, of_many, of_one) = match swapped {
+            true => (&right.rows, &left.rows, of_right, of_left),
+            false => (&left.rows, &right.rows, of_left, of_right),
+        };
+        let mut groups: Vec<(Vec<usize>, Vec<usize>)> = vec![Default::default(); signatures];
+        for (i, &signature) in of_many.iter().enumerate() {
+            groups[signature].0.push(i);
+        }
+        for (i, &signature) in of_one.iter().enumerate() {
+            groups[signature].1.push(i);
+        }
+        let mut work = Work {
+            operator: self,
+            many,
+            one,
+            swapped,
+            made: Vec::new(),
+            remarks: Vec::new(),
+            met_any: Vec::new(),
+            charge: Charge::new(self.context.budget),
+        };
+        for (of_many, of_one) in &groups {
+            self.context.budget.check()?;
+            match (of_many.as_slice(), of_one.as_slice()) {
+                (&[m], &[o]) if fills == (None, None) => work.column(m, o)?,
+                ([], &[_]) | (_, []) if fills == (None, None) => {}
+                (of_many, of_one) => work.group(of_many, of_one)?,
+            }
+        }
+        for remark in work.remarks.into_iter().flatten() {
+            remark.1.note(self.op, self.pos, notes);
+        }
+        // as if made step by step: in the order of the many side, then what only the one side has
+        work.made.sort_by_key(|m| m.0);
+        for (_, row) in work.made {
+            if !row.is_empty() {
+                out.push(row)?;
+            }
+        }
+        out.merge_steps(&self.steps)
+    }
+}
+
+/// Matching in progress. Labels of a made-up side are those of its signature.
+struct Work<'w, 'a> {
+    operator: &'w Operator<'a>,
+    many: &'w [Row],
+    one: &'w [Row],
+    swapped: bool,
+    /// Rows with their order.
+    made: Vec<(usize, Row)>,
+    /// By step: the last pair that gave cause, and the remark.
+    remarks: Vec<Option<(usize, Remark)>>,
+    /// By step: whether the many side has any point; empty until it matters.
+    met_any: Vec<bool>,
+    charge: Charge<'a>,
+}
+
+/// Rows made in one group of a matching.
+#[derive(Default)]
+struct Pairs {
+    /// Where the row of a pair is.
+    at: HashMap<(Side, Side), usize>,
+    labels: Ordinals,
+    label_of: HashMap<usize, usize>,
+    /// By label set: the last step it had a result at.
+    last_step: Vec<usize>,
+}
+
+impl Pairs {
+    /// Whether the label set of the row at `at` has no result at this step yet.
+    fn first_at(&mut self, at: usize, step: usize) -> bool {
+        let Some(&label) = self.label_of.get(&at) else {
+            return true;
+        };
+        std::mem::replace(&mut self.last_step[label], step) != step
+    }
+}
+
+/// One side of a pair: a row, or a filled-in value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Side {
+    Row(usize),
+    Fill,
+}
+
+impl Work<'_, '_> {
+    fn remark(&mut self, step: usize, order: usize, remark: Remark) {
+        if self.remarks.is_empty() {
+            self.remarks = vec![None; self.operator.steps.count];
+        }
+        let slot = &mut self.remarks[step];
+        if slot.as_ref().is_none_or(|(o, _)| *o <= order) {
+            *slot = Some((order, remark));
+        }
+    }
+
+    /// The result of two points, sides put right; `None` when they yield nothing, not even a match.
+    fn point(&mut self, step: usize, order: usize, many: Cell<'_>, one: Cell<'_>) -> Option<Outcome> {
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        let (outcome, remark) = operate(self.operator.op, left, right);
+        if let Some(remark) = remark {
+            self.remark(step, order, remark);
+        }
+        let outcome = outcome.ok()?;
+        Some(match (self.operator.return_bool, outcome) {
+            (false, outcome) => outcome,
+            (true, Outcome::Dropped) => Outcome::Float(0.0),
+            (true, _) => Outcome::Float(1.0),
+        })
+    }
+
+    /// One series meets one.
+    fn column(&mut self, m: usize, o: usize) -> Result<()> {
+        let steps = self.operator.steps.count;
+        let (many, one) = (&self.many[m], &self.one[o]);
+        self.charge.add(Row::bytes(steps))?;
+        let labels = self.result_labels(&many.labels, &one.labels);
+        let mut row = Row::new(labels, self.operator.return_bool, steps);
+        let op = self.operator.op;
+        let plain = many.histograms.is_empty() && one.histograms.is_empty();
+        if plain && (drops_name(op) || op.is_comparison()) {
+            let swapped = self.swapped;
+            let pairs = row.values.iter_mut().zip(many.values.iter().zip(&one.values));
+            for (out, (&m, &o)) in pairs {
+                if is_absent(m) || is_absent(o) {
+                    continue;
+                }
+                let (a, b) = if swapped { (o, m) } else { (m, o) };
+                let v = match (op.is_comparison(), self.operator.return_bool) {
+                    (false, _) => arithmetic(op, a, b),
+                    (true, true) => f64::from(u8::from(compare(op, a, b))),
+                    (true, false) if compare(op, a, b) => a,
+                    (true, false) => continue,
+                };
+                *out = if is_absent(v) { f64::NAN } else { v };
+            }
+        } else {
+            for step in 0..steps {
+                if let (Some(a), Some(b)) = (many.get(step), one.get(step))
+                    && let Some(outcome) = self.point(step, m, a, b)
+                {
+                    place(&mut row, step, outcome);
+                }
+            }
+        }
+        self.made.push((m, row));
+        Ok(())
+    }
+
+    /// Several series share a signature, or sides are filled in.
+    fn group(&mut self, of_many: &[usize], of_one: &[usize]) -> Result<()> {
+        let matching = self.operator.matching;
+        let budget = self.operator.context.budget;
+        // sides keep their fill values when they are swapped, as in Prometheus
+        let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
+        let fills = fill_many.is_some() || fill_one.is_some();
+        let one_to_one = matching.cardinality == Cardinality::OneToOne;
+        let (many_rows, one_rows) = (self.many, self.one);
+        let mut pairs = Pairs::default();
+        // what each of the many met last, which it mostly meets again
+        let mut met_last: Vec<Option<(Side, usize)>> = vec![None; of_many.len()];
+        for step in 0..self.operator.steps.count {
+            budget.check()?;
+            let mut present: Option<usize> = None;
+            for &o in of_one {
+                if one_rows[o].has(step) {
+                    if let Some(first) = present
+                        && (fills || self.any_many(step))
+                    {
+                        return Err(self.duplicate(&one_rows[o].labels, &one_rows[first].labels));
+                    }
+                    present = Some(o);
+                }
+            }
+            let mut met = false;
+            for (turn, &m) in of_many.iter().enumerate() {
+                if turn % 4096 == 4095 {
+                    budget.check()?;
+                }
+                let Some(a) = many_rows[m].get(step) else {
+                    continue;
+                };
+                let (side, b) = match (present, fill_one) {
+                    (Some(o), _) => match one_rows[o].get(step) {
+                        Some(b) => (Side::Row(o), b),
+                        None => continue,
+                    },
+                    (None, Some(fill)) => (Side::Fill, Cell::Float(fill)),
+                    (None, None) => break,
+                };
+                let Some(outcome) = self.point(step, m, a, b) else {
+                    continue;
+                };
+                let at = match met_last[turn] {
+                    Some((last, at)) if last == side => at,
+                    _ => self.pair(&mut pairs, Side::Row(m), side, m)?,
+                };
+                met_last[turn] = Some((side, at));
+                if one_to_one && met {
+                    return Err(EvalError::execution(
+                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                    ));
+                }
+                if !one_to_one && !pairs.first_at(at, step) {
+                    return Err(EvalError::execution(
+                        "multiple matches for labels: grouping labels must ensure unique matches",
+                    ));
+                }
+                met = true;
+                place(&mut self.made[at].1, step, outcome);
+            }
+            if let (Some(fill), Some(o), false) = (fill_many, present, met)
+                && let Some(b) = one_rows[o].get(step)
+            {
+                let order = many_rows.len() + o;
+                if let Some(outcome) = self.point(step, order, Cell::Float(fill), b) {
+                    let at = self.pair(&mut pairs, Side::Fill, Side::Row(o), order)?;
+                    place(&mut self.made[at].1, step, outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any of the many has a point at a step: duplicates do not matter where nothing is matched.
+    fn any_many(&mut self, step: usize) -> bool {
+        if self.met_any.is_empty() {
+            self.met_any = (0..self.operator.steps.count)
+                .map(|step| self.many.iter().any(|r| r.has(step)))
+                .collect();
+        }
+        self.met_any[step]
+    }
+
+    /// The row of a pair, made when it first meets.
+    fn pair(&mut self, pairs: &mut Pairs, m: Side, o: Side, order: usize) -> Result<usize> {
+        if let Some(&at) = pairs.at.get(&(m, o)) {
+            return Ok(at);
+        }
+        let matching = self.operator.matching;
+        let signature = |l: &Labels| match_labels(l, matching.on, &matching.labels);
+        let labels = match (m, o) {
+            (Side::Row(m), Side::Row(o)) => self.result_labels(&self.many[m].labels, &self.one[o].labels),
+            (Side::Row(m), Side::Fill) => {
+                let labels = &self.many[m].labels;
+                self.result_labels(labels, &signature(labels))
+            }
+            (Side::Fill, Side::Row(o)) => {
+                let labels = &self.one[o].labels;
+                self.result_labels(&signature(labels), labels)
+            }
+            (Side::Fill, Side::Fill) => Labels::empty(),
+        };
+        let at = self.made.len();
+        let label = pairs.labels.of(labels.clone());
+        pairs.label_of.insert(at, label);
+        if label == pairs.last_step.len() {
+            pairs.last_step.push(usize::MAX);
+        }
+        let steps = self.operator.steps.count;
+        self.charge.add(Row::bytes(steps))?;
+        self.made
+            .push((order, Row::new(labels, self.operator.return_bool, steps)));
+        pairs.at.insert((m, o), at);
+        Ok(at)
+    }
+
+    fn duplicate(&self, a: &Labels, b: &Labels) -> EvalError {
+        let matching = self.operator.matching;
+        let side = if self.swapped { "left" } else { "right" };
+        let group = display(&match_labels(a, matching.on, &matching.labels));
+        let (mut a, mut b) = (display(a), display(b));
+        if a > b {
+            std::mem::swap(&mut a, &mut b);
+        }
+        EvalError::execution(format!(
+            "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{a}, {b}];many-to-many matching not allowed: matching labels must be unique on one side"
+        ))
+    }
+
+    /// Labels of a result: the many side's, reduced to what was matched, plus what `group_x` takes from the one side.
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let matching = self.operator.matching;
+        let drop_name = drops_name(self.operator.op);
+        let one_to_one = matching.cardinality == Cardinality::OneToOne;
+        let mut labels = many.filter(|n| {
+            let named = one_to_one.then(|| matching.labels.iter().any(|m| m == n));
+            !(drop_name && is_metric_label(n)) && named.is_none_or(|named| named == matching.on)
+        });
+        for name in &matching.include {
+            labels = labels.with(name, one.get(name).unwrap_or(""));
+        }
+        labels
+    }
+}
+
+fn place(row: &mut Row, step: usize, outcome: Outcome) {
+    match outcome {
+        Outcome::Float(v) => row.set(step, v),
+        Outcome::Histogram(h) => row.push_histogram(step, h),
+        Outcome::Dropped => {}
+    }
+}

@@ -1,0 +1,312 @@
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{Budget, BudgetError, Histogram, Labels};
+
+use super::{EvalError, Result};
+
+/// The NaN that says "no point here" in a row. No sample has it: rows that hold samples replace it by the usual NaN.
+const ABSENT_BITS: u64 = 0x7ffc_0b5e_4e70_ab5e;
+pub(super) const ABSENT: f64 = f64::from_bits(ABSENT_BITS);
+
+pub(super) fn is_absent(v: f64) -> bool {
+    v.to_bits() == ABSENT_BITS
+}
+
+pub(super) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
+
+/// Bytes taken from the budget, given back when dropped.
+pub(super) struct Charge<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl<'a> Charge<'a> {
+    pub(super) fn new(budget: &'a Budget) -> Self {
+        Charge { budget, bytes: 0 }
+    }
+
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), BudgetError> {
+        // counted before it is checked, so that giving back is right either way
+        self.bytes += bytes as u64;
+        self.budget.bytes(bytes as u64)
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+/// The times at which something is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Steps {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) interval: i64,
+    /// 0 when the end lies before the start.
+    pub(super) count: usize,
+}
+
+impl Steps {
+    /// `interval` is positive.
+    pub(super) fn new(start: i64, end: i64, interval: i64) -> Result<Self> {
+        let interval = interval.max(1);
+        let count = if end < start {
+            0
+        } else {
+            (i128::from(end) - i128::from(start)) / i128::from(interval) + 1
+        };
+        if count > i128::from(u32::MAX) {
+            return Err(EvalError::limit(format!(
+                "the query would evaluate {count} steps: at most {} are possible",
+                u32::MAX
+            )));
+        }
+        Ok(Steps {
+            start,
+            end,
+            interval,
+            count: count as usize,
+        })
+    }
+
+    pub(super) fn one(at: i64) -> Self {
+        Steps {
+            start: at,
+            end: at,
+            interval: 1,
+            count: 1,
+        }
+    }
+
+    pub(super) fn at(&self, step: usize) -> i64 {
+        // within start..=end, as the count is made so
+        self.start.saturating_add((step as i64).saturating_mul(self.interval))
+    }
+
+    pub(super) fn last(&self) -> i64 {
+        self.at(self.count.saturating_sub(1))
+    }
+
+    /// Prometheus treats a range without extent as an instant: results keep their order.
+    pub(super) fn is_instant(&self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// Points of one series at the steps: floats by step, histograms on the side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    pub(super) labels: Labels,
+    /// The metric's name goes away at the end of the evaluation.
+    pub(super) drop_name: bool,
+    /// One per step; absent where there is no point or a histogram.
+    pub(super) values: Vec<f64>,
+    /// Ascending by step.
+    pub(super) histograms: Vec<(u32, Arc<Histogram>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cell<'a> {
+    Float(f64),
+    Histogram(&'a Arc<Histogram>),
+}
+
+impl Row {
+    pub(super) fn get(&self, step: usize) -> Option<Cell<'_>> {
+        let v = self.values[step];
+        if !is_absent(v) {
+            return Some(Cell::Float(v));
+        }
+        self.histogram(step).map(Cell::Histogram)
+    }
+
+    pub(super) fn histogram(&self, step: usize) -> Option<&Arc<Histogram>> {
+        if self.histograms.is_empty() {
+            return None;
+        }
+        let at = self.histograms.binary_search_by_key(&(step as u32), |h| h.0).ok()?;
+        Some(&self.histograms[at].1)
+    }
+
+    pub(super) fn has(&self, step: usize) -> bool {
+        self.get(step).is_some()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.histograms.is_empty() && self.values.iter().all(|&v| is_absent(v))
+    }
+
+    pub(super) fn first_step(&self) -> usize {
+        let float = self.values.iter().position(|&v| !is_absent(v)).unwrap_or(usize::MAX);
+        let histogram = self.histograms.first().map_or(usize::MAX, |h| h.0 as usize);
+        float.min(histogram)
+    }
+
+    /// Sets a float, which may be any NaN.
+    pub(super) fn set(&mut self, step: usize, v: f64) {
+        self.values[step] = if is_absent(v) { f64::NAN } else { v };
+    }
+
+    /// Steps must come in ascending order.
+    pub(super) fn push_histogram(&mut self, step: usize, h: Arc<Histogram>) {
+        self.histograms.push((step as u32, h));
+    }
+
+    /// Makes it an empty row of `steps` for other labels.
+    pub(super) fn reset(&mut self, labels: Labels, steps: usize) {
+        self.labels = labels;
+        self.drop_name = false;
+        self.histograms.clear();
+        self.values.clear();
+        self.values.resize(steps, ABSENT);
+    }
+
+    pub(super) fn new(labels: Labels, drop_name: bool, steps: usize) -> Self {
+        Row {
+            labels,
+            drop_name,
+            values: vec![ABSENT; steps],
+            histograms: Vec::new(),
+        }
+    }
+
+    /// Bytes this row takes, labels and histograms' buckets left out, which are shared.
+    pub(super) fn bytes(steps: usize) -> usize {
+        steps * size_of::<f64>() + size_of::<Row>()
+    }
+}
+
+/// Rows of an evaluated vector.
+pub(super) struct Matrix<'a> {
+    pub(super) rows: Vec<Row>,
+    pub(super) charge: Charge<'a>,
+}
+
+impl<'a> Matrix<'a> {
+    pub(super) fn new(budget: &'a Budget) -> Self {
+        Matrix {
+            rows: Vec::new(),
+            charge: Charge::new(budget),
+        }
+    }
+
+    pub(super) fn push(&mut self, row: Row) -> Result<()> {
+        self.charge.add(Row::bytes(row.values.len()))?;
+        self.charge
+            .add(row.histograms.iter().map(|h| h.1.bytes()).sum::<usize>())?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Joins rows with equal labels, as Prometheus does when it collects the results of the steps: two points at one
+    /// step are an error. An instant keeps them apart until the end.
+    pub(super) fn merge_steps(mut self, steps: &Steps) -> Result<Self> {
+        if !steps.is_instant() {
+            self.rows = merge_rows(std::mem::take(&mut self.rows), true)?;
+        }
+        Ok(self)
+    }
+
+    /// Joins rows with equal labels, always.
+    pub(super) fn merge(mut self) -> Result<Self> {
+        self.rows = merge_rows(std::mem::take(&mut self.rows), false)?;
+        Ok(self)
+    }
+}
+
+/// Rows without duplicates of labels. The earliest point decides on the name (`by_time`), or the first row does.
+fn merge_rows(rows: Vec<Row>, by_time: bool) -> Result<Vec<Row>> {
+    let mut index: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
+    let mut distinct = true;
+    for (i, row) in rows.iter().enumerate() {
+        if index.insert(row.labels.clone(), i).is_some() {
+            distinct = false;
+            break;
+        }
+    }
+    if distinct {
+        return Ok(rows);
+    }
+    index.clear();
+    let mut out: Vec<Row> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match index.get(&row.labels) {
+            None => {
+                index.insert(row.labels.clone(), out.len());
+                out.push(row);
+            }
+            Some(&at) => join(&mut out[at], row, by_time)?,
+        }
+    }
+    Ok(out)
+}
+
+fn join(into: &mut Row, from: Row, by_time: bool) -> Result<()> {
+    if by_time && from.first_step() < into.first_step() {
+        into.drop_name = from.drop_name;
+    }
+    for step in 0..into.values.len().min(from.values.len()) {
+        let v = from.values[step];
+        if !is_absent(v) {
+            if into.has(step) {
+                return Err(EvalError::execution(SAME_LABELSET));
+            }
+            into.values[step] = v;
+        }
+    }
+    for (step, h) in from.histograms {
+        match into.histograms.binary_search_by_key(&step, |h| h.0) {
+            Err(at) if is_absent(into.values[step as usize]) => into.histograms.insert(at, (step, h)),
+            _ => return Err(EvalError::execution(SAME_LABELSET)),
+        }
+    }
+    Ok(())
+}
+
+/// Prometheus' order of label sets: pair by pair, name before value.
+pub(super) fn compare_labels(a: &Labels, b: &Labels) -> Ordering {
+    a.iter().cmp(b.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_extreme_ranges() {
+        assert_eq!(Steps::new(0, 10, 5).unwrap().count, 3);
+        assert_eq!(Steps::new(10, 0, 5).unwrap().count, 0);
+        assert!(Steps::new(i64::MIN, i64::MAX, 1).is_err());
+        let s = Steps::new(i64::MIN, i64::MAX, i64::MAX).unwrap();
+        assert_eq!((s.count, s.last()), (3, i64::MAX - 1));
+    }
+
+    #[test]
+    fn labels_order_by_pairs() {
+        let l = |p: &[(&str, &str)]| Labels::from_pairs(p.iter().copied());
+        assert_eq!(compare_labels(&l(&[("a", "10")]), &l(&[("a", "9")])), Ordering::Less);
+        assert_eq!(
+            compare_labels(&l(&[("a", "1")]), &l(&[("a", "1"), ("b", "")])),
+            Ordering::Equal
+        );
+        assert_eq!(
+            compare_labels(&l(&[("a", "1")]), &l(&[("a", "1"), ("b", "1")])),
+            Ordering::Less
+        );
+    }
+
+    #[test]
+    fn rows_with_equal_labels_join_unless_they_overlap() {
+        let row = |values: &[f64]| Row {
+            values: values.to_vec(),
+            ..Row::default()
+        };
+        let joined = merge_rows(vec![row(&[1.0, ABSENT]), row(&[ABSENT, 2.0])], true).unwrap();
+        assert_eq!(joined[0].values, [1.0, 2.0]);
+        assert!(merge_rows(vec![row(&[1.0]), row(&[2.0])], true).is_err());
+    }
+}

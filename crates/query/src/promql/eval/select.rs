@@ -1,0 +1,248 @@
+use std::sync::Arc;
+
+use model::{Budget, Hints, Histogram, ResetHint, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want, is_stale};
+
+use super::super::ast::Extension;
+use super::matrix::Steps;
+use super::plan::Selector;
+use super::{EvalContext, EvalError, Result, arith};
+
+/// The window an evaluation of a selector looks at, at each step: open on the left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    offset_ms: i64,
+    at: Option<i64>,
+    /// Length of the window.
+    pub(super) range_ms: i64,
+    /// More on the left and on the right, for extended ranges.
+    pub(super) before_ms: i64,
+    pub(super) after_ms: i64,
+}
+
+impl Reach {
+    /// Of an instant selector.
+    pub(super) fn instant(selector: &Selector<'_>, lookback_ms: i64) -> Self {
+        let smoothed = selector.extension == Extension::Smoothed;
+        Reach {
+            offset_ms: selector.offset_ms,
+            at: selector.at,
+            range_ms: lookback_ms,
+            before_ms: 0,
+            after_ms: if smoothed { lookback_ms } else { 0 },
+        }
+    }
+
+    /// Of a range selector.
+    pub(super) fn range(selector: &Selector<'_>, range_ms: i64, lookback_ms: i64) -> Self {
+        let (before_ms, after_ms) = match selector.extension {
+            Extension::None => (0, 0),
+            Extension::Anchored => (lookback_ms, 0),
+            Extension::Smoothed => (lookback_ms, lookback_ms),
+        };
+        Reach {
+            offset_ms: selector.offset_ms,
+            at: selector.at,
+            range_ms,
+            before_ms,
+            after_ms,
+        }
+    }
+
+    /// Of a subquery's result.
+    pub(super) fn subquery(range_ms: i64, offset_ms: i64, at: Option<i64>) -> Self {
+        Reach {
+            offset_ms,
+            at,
+            range_ms,
+            before_ms: 0,
+            after_ms: 0,
+        }
+    }
+
+    /// The moment in the data that a step looks at: the window's end.
+    pub(super) fn end(&self, step_at: i64) -> i64 {
+        self.at.unwrap_or(step_at).saturating_sub(self.offset_ms)
+    }
+
+    /// What has to be read for all steps, both ends included.
+    fn reads(&self, steps: &Steps) -> TimeRange {
+        let (first, last) = (self.end(steps.start), self.end(steps.last()));
+        let back = self.range_ms.saturating_add(self.before_ms);
+        TimeRange::new(
+            first.saturating_sub(back).saturating_add(1),
+            last.saturating_add(self.after_ms),
+        )
+    }
+}
+
+/// Selects the series of a selector for all steps.
+pub(super) fn select(
+    context: &EvalContext<'_>,
+    selector: &Selector<'_>,
+    reach: &Reach,
+    steps: &Steps,
+    function: &str,
+    want: Want,
+) -> Result<Box<dyn SeriesSet>> {
+    let request = SelectRequest {
+        tenant: context.tenant,
+        matchers: selector.matchers,
+        range: reach.reads(steps),
+        hints: Hints {
+            want,
+            step_ms: if steps.is_instant() { 0 } else { steps.interval },
+            window_ms: reach.range_ms,
+            function: function.to_owned(),
+        },
+    };
+    context.budget.check()?;
+    Ok(context.source.select(&request, context.budget)?)
+}
+
+/// Reads one series; histograms lose their buckets where only count and sum are asked for.
+pub(super) fn read(
+    set: &dyn SeriesSet,
+    index: usize,
+    block: &mut SeriesBlock,
+    budget: &Budget,
+    skip_buckets: bool,
+) -> Result<()> {
+    budget.check()?;
+    set.read(index, block, budget)?;
+    check_columns(block)?;
+    if skip_buckets && !block.histograms.is_empty() {
+        strip_buckets(&mut block.histograms);
+    }
+    Ok(())
+}
+
+/// A source that breaks its promise must not break the evaluation.
+fn check_columns(block: &mut SeriesBlock) -> Result<()> {
+    if block.start_ms.len() != block.values.len() {
+        block.start_ms.clear();
+    }
+    if block.histogram_start_ms.len() != block.histograms.len() {
+        block.histogram_start_ms.clear();
+    }
+    if block.at_ms.len() != block.values.len() || block.histogram_at_ms.len() != block.histograms.len() {
+        return Err(EvalError::execution("the source gave columns of unequal length"));
+    }
+    Ok(())
+}
+
+/// Replaces histograms by count and sum, with the reset hints that their buckets would have told.
+fn strip_buckets(histograms: &mut [Arc<Histogram>]) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for slot in histograms {
+        let whole = Arc::clone(slot);
+        let mut stripped = Histogram {
+            reset_hint: whole.reset_hint,
+            integer: whole.integer,
+            schema: whole.schema,
+            count: whole.count,
+            sum: whole.sum,
+            ..Histogram::default()
+        };
+        if whole.is_stale() {
+            *slot = Arc::new(stripped);
+            continue;
+        }
+        if whole.reset_hint == ResetHint::Unknown
+            && let Some(previous) = &previous
+        {
+            stripped.reset_hint = match arith::detect_reset(&whole, previous) {
+                true => ResetHint::Reset,
+                false => ResetHint::NoReset,
+            };
+        }
+        let mut seen = Histogram::clone(&whole);
+        seen.reset_hint = stripped.reset_hint;
+        previous = Some(Arc::new(seen));
+        *slot = Arc::new(stripped);
+    }
+}
+
+/// Takes stale markers out: range functions do not see them.
+pub(super) fn drop_stale(block: &mut SeriesBlock) {
+    if block.values.iter().any(|&v| is_stale(v)) {
+        let mut keep = 0;
+        for i in 0..block.values.len() {
+            if !is_stale(block.values[i]) {
+                block.values[keep] = block.values[i];
+                block.at_ms[keep] = block.at_ms[i];
+                if !block.start_ms.is_empty() {
+                    block.start_ms[keep] = block.start_ms[i];
+                }
+                keep += 1;
+            }
+        }
+        block.values.truncate(keep);
+        block.at_ms.truncate(keep);
+        block.start_ms.truncate(keep);
+    }
+    if block.histograms.iter().any(|h| h.is_stale()) {
+        let mut stay = block
+            .histograms
+            .iter()
+            .map(|h| !h.is_stale())
+            .collect::<Vec<_>>()
+            .into_iter();
+        block.histogram_at_ms.retain(|_| stay.next().unwrap_or(true));
+        if !block.histogram_start_ms.is_empty() {
+            let mut stay = block
+                .histograms
+                .iter()
+                .map(|h| !h.is_stale())
+                .collect::<Vec<_>>()
+                .into_iter();
+            block.histogram_start_ms.retain(|_| stay.next().unwrap_or(true));
+        }
+        block.histograms.retain(|h| !h.is_stale());
+    }
+}
+
+/// The first index from `from` on whose time is later than `bound`; near ones are found at once.
+pub(super) fn later_than(at_ms: &[i64], mut from: usize, bound: i64) -> usize {
+    for _ in 0..8 {
+        match at_ms.get(from) {
+            Some(&t) if t <= bound => from += 1,
+            _ => return from,
+        }
+    }
+    let mut width = 8;
+    while from + width < at_ms.len() && at_ms[from + width] <= bound {
+        from += width;
+        width *= 2;
+    }
+    let until = (from + width).min(at_ms.len());
+    from + at_ms[from..until].partition_point(|&t| t <= bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn galloping_finds_what_a_scan_finds() {
+        let at: Vec<i64> = (0..1000).map(|i| i * 3).collect();
+        for from in [0, 1, 17, 500, 999, 1000] {
+            for bound in [-1, 0, 1, 3, 30, 1500, 2997, 5000] {
+                let scan = (from..at.len()).find(|&i| at[i] > bound).unwrap_or(at.len());
+                assert_eq!(later_than(&at, from, bound), scan.max(from), "{from} {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn stale_markers_go() {
+        let mut block = SeriesBlock {
+            at_ms: vec![1, 2, 3],
+            values: vec![1.0, model::stale_nan(), f64::NAN],
+            start_ms: vec![7, 8, 9],
+            ..SeriesBlock::default()
+        };
+        drop_stale(&mut block);
+        assert_eq!((block.at_ms, block.start_ms), (vec![1, 3], vec![7, 9]));
+        assert!(block.values[1].is_nan());
+    }
+}
