@@ -135,7 +135,13 @@ fn open_parts<C: Codec>(host: &Host, dir: &Path, settings: LocalSettings, codec:
     let first_kept = shared.segments().first().map_or(opened.durable + 1, |s| s.first());
     let segments = shared.segments().len();
     let bytes = shared.bytes();
-    let report = OpenReport { durable: opened.durable, first_kept, segments, bytes, quarantined: opened.damage };
+    let report = OpenReport {
+        durable: opened.durable,
+        first_kept,
+        segments,
+        bytes,
+        quarantined: opened.damage,
+    };
     Ok(Parts {
         shared,
         writer,

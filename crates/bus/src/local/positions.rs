@@ -11,6 +11,9 @@ use crate::{
 pub(crate) const FILE_NAME: &str = "positions";
 const MAGIC: [u8; 8] = *b"OVSRPOS\n";
 const SLOT: u64 = 4096;
+const SLOTS: u64 = 3;
+/// The slot of statements that are not synced.
+const LAZY: u64 = 2;
 const LEN: usize = 68;
 
 /// Where the log stood, kept beside the segments so that a cut or missing one is seen. Everything stated was true when
@@ -26,10 +29,13 @@ pub(crate) struct Statement {
     pub(crate) durable: Position,
 }
 
-/// Two slots written in turn, in place: never needs space.
+/// Slots written in place, so that it never needs space: two in turn for what is synced, one for what is not, which may
+/// tear without harm to the others.
 pub(crate) struct Positions {
     file: Arc<dyn File>,
     sequence: u64,
+    /// The slot that holds the last synced statement.
+    synced: u64,
 }
 
 impl Positions {
@@ -38,8 +44,9 @@ impl Positions {
         let path = dir.join(FILE_NAME);
         let file = files.open(&path, OpenMode::Create)?;
         let mut best: Option<(u64, Statement)> = None;
+        let mut synced = (0, 0);
         let mut damaged = false;
-        for slot in 0..2 {
+        for slot in 0..SLOTS {
             let mut bytes = [0; LEN];
             let mut n = 0;
             while n < LEN {
@@ -49,22 +56,36 @@ impl Positions {
                 }
             }
             match parse(&bytes[..n]) {
-                Some(found) if best.is_none_or(|(sequence, _)| found.0 > sequence) => best = Some(found),
-                Some(_) => {}
-                None => damaged |= bytes[..n].iter().any(|b| *b != 0),
+                Some(found) => {
+                    if slot != LAZY && found.0 > synced.0 {
+                        synced = (found.0, slot);
+                    }
+                    if best.is_none_or(|(sequence, _)| found.0 > sequence) {
+                        best = Some(found);
+                    }
+                }
+                None => damaged |= slot != LAZY && bytes[..n].iter().any(|b| *b != 0),
             }
         }
-        if file.len()? < 2 * SLOT {
+        if file.len()? < SLOTS * SLOT {
             damaged |= best.is_some();
-            file.allocate(0, 2 * SLOT)?;
+            file.allocate(0, SLOTS * SLOT)?;
             files.sync_dir(dir)?;
         }
         let sequence = best.map_or(0, |(sequence, _)| sequence);
-        Ok((Positions { file, sequence }, best.map(|(_, s)| s), damaged))
+        Ok((
+            Positions {
+                file,
+                sequence,
+                synced: synced.1,
+            },
+            best.map(|(_, s)| s),
+            damaged,
+        ))
     }
 
-    /// Reaches the disk with the next `sync`, or when the system likes.
-    pub(crate) fn state(&mut self, statement: &Statement) -> io::Result<()> {
+    /// Durable on success with `sync`; else it reaches the disk when the system likes.
+    pub(crate) fn state(&mut self, statement: &Statement, sync: bool) -> io::Result<()> {
         self.sequence += 1;
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(&MAGIC);
@@ -76,11 +97,14 @@ impl Positions {
         bytes[56..64].copy_from_slice(&statement.durable.to_le_bytes());
         let crc = crc32c(&bytes[..64]);
         bytes[64..].copy_from_slice(&crc.to_le_bytes());
-        self.file.write_all_at(&bytes, self.sequence % 2 * SLOT)
-    }
-
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        if !sync {
+            return self.file.write_all_at(&bytes, LAZY * SLOT);
+        }
+        let slot = 1 - self.synced;
+        self.file.write_all_at(&bytes, slot * SLOT)?;
+        self.file.sync_data()?;
+        self.synced = slot;
+        Ok(())
     }
 }
 

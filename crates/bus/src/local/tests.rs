@@ -72,7 +72,9 @@ impl Decode for Reader {
 
     fn begin(&mut self, trailer: Option<&[u8]>) {
         let text = trailer.map(|t| String::from_utf8(t.to_vec()).expect("a trailer is handed over undamaged"));
-        self.known = text.map(|t| t.split(' ').map(str::to_owned).enumerate().collect()).unwrap_or_default();
+        self.known = text
+            .map(|t| t.split(' ').map(str::to_owned).enumerate().collect())
+            .unwrap_or_default();
     }
 
     fn decode(&mut self, mut bytes: &[u8]) -> Result<String, String> {

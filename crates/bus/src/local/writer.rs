@@ -574,11 +574,10 @@ impl<C: Codec> Writer<C> {
             let opened = Positions::open(&*self.shared.host.files, &self.shared.dir);
             self.positions = opened.ok().map(|(positions, ..)| positions);
         }
-        let Some(positions) = &mut self.positions else { return false };
-        if let Err(error) = positions
-            .state(&statement)
-            .and_then(|()| if sync { positions.sync() } else { Ok(()) })
-        {
+        let Some(positions) = &mut self.positions else {
+            return false;
+        };
+        if let Err(error) = positions.state(&statement, sync) {
             tracing::warn!(topic = %self.shared.settings.topic, %error, "the log's positions file could not be written");
             return false;
         }

@@ -64,7 +64,7 @@ fn bytes_of_format_1_are_read() {
         .unwrap();
     machine
         .files
-        .edit(&Path::new(DIR).join("positions"), |b| b.resize(8192, 0))
+        .edit(&Path::new(DIR).join("positions"), |b| b.resize(3 * 4096, 0))
         .unwrap();
     let bench = Bench::on(&machine);
     assert_eq!(bench.report().quarantined, []);

@@ -106,7 +106,11 @@ fn check(seed: u64) {
     let mut bench = Bench::on(&machine);
     let all = bench.read(0);
     for (position, found) in &all.records {
-        assert!(*found == text(*position), "{context}: wrong record at {position}: {} bytes", found.len());
+        assert!(
+            *found == text(*position),
+            "{context}: wrong record at {position}: {} bytes",
+            found.len()
+        );
     }
     let missing: Vec<_> = (1..=sent)
         .filter(|p| !all.records.iter().any(|(at, _)| at == p))
@@ -130,7 +134,12 @@ fn check(seed: u64) {
     );
     if matches!(harm, Harm::Flip) {
         // what refers to a definition in the lost record is not of the log's making
-        let damaged: u64 = all.lost.iter().filter(|l| l.2 == Cause::Damage).map(|l| l.1 - l.0 + 1).sum();
+        let damaged: u64 = all
+            .lost
+            .iter()
+            .filter(|l| l.2 == Cause::Damage)
+            .map(|l| l.1 - l.0 + 1)
+            .sum();
         assert!(damaged <= 1, "{context}: one bit cost {:?}", all.lost);
     }
     let next = bench.send("new writes work").unwrap();
