@@ -7,7 +7,7 @@ use std::sync::Arc;
 use model::{Histogram, TimeRange};
 
 pub(crate) mod cursor;
-mod histograms;
+pub(crate) mod histograms;
 mod ints;
 mod stats;
 mod times;
@@ -239,6 +239,25 @@ pub fn decode_starts(bytes: &[u8], start_ms: &mut Vec<i64>) -> Result<bool, Chun
         start_ms.truncate(start);
     }
     done.map(|()| true)
+}
+
+/// Appends a column of times in any order, for records.
+pub(crate) fn put_times(times: &[i64], scratch: &mut Vec<i64>, out: &mut Vec<u8>) {
+    let place = out.len();
+    out.push(0);
+    out[place] = times::encode(times, scratch, out);
+}
+
+/// Appends `count` times that [`put_times`] wrote.
+pub(crate) fn read_times(count: usize, from: &mut Cursor<'_>, times: &mut Vec<i64>) -> Result<(), ChunkError> {
+    let flags = from.u8()?;
+    if flags & !TIME_FLAGS != 0 {
+        return Err(ChunkError::Field {
+            field: "time column",
+            value: u64::from(flags),
+        });
+    }
+    Grid::read(flags, count, from)?.decode(from, times)
 }
 
 /// Appends the chunk of these histograms (ascending in time, no more than [`histograms_fit`]) to `out`.

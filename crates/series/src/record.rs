@@ -1,11 +1,18 @@
 //! The byte form of a [`model::Record`] in a log, with the segment as its scope: a series' labels are written once per
-//! scope and then referred to by a small number.
+//! scope and then referred to by a small number. A record needs nothing else from the records before it.
 
-use std::sync::Arc;
+use crate::chunk::ChunkError;
 
-use model::Record;
+mod decoder;
+mod definitions;
+mod encoder;
+mod numbers;
 
-use crate::table::SeriesTable;
+#[cfg(test)]
+mod tests;
+
+pub use decoder::Decoder;
+pub use encoder::Encoder;
 
 /// Bytes that are no record of this scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,55 +25,53 @@ pub enum RecordError {
     Field { field: &'static str, value: u64 },
     #[error("the record refers to series {number} of its segment, whose definition was lost")]
     Undefined { number: u64 },
+    #[error("the record's labels are no canonical label set")]
+    Labels,
+    #[error("the record's matcher is refused: {0}")]
+    Matcher(String),
 }
 
-/// Writes records; its state has the scope as its life.
-pub struct Encoder {
-    table: Arc<SeriesTable>,
-}
-
-/// Reads the records of a scope in order.
-pub struct Decoder {
-    table: Arc<SeriesTable>,
-}
-
-impl Encoder {
-    pub fn new(table: Arc<SeriesTable>) -> Self {
-        Encoder { table }
-    }
-
-    /// A new scope starts.
-    pub fn begin(&mut self) {}
-
-    /// Appends the record's byte form to `out`.
-    pub fn encode(&mut self, record: &Record, out: &mut Vec<u8>) {
-        let _ = (&self.table, record, out);
-    }
-
-    /// Appends the scope's trailer: a copy of all its definitions.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
-    }
-
-    /// False while sample bytes are fewer than four times the bytes of definitions.
-    pub fn roll_ok(&self) -> bool {
-        true
+impl From<ChunkError> for RecordError {
+    fn from(e: ChunkError) -> Self {
+        match e {
+            ChunkError::Short => RecordError::Short,
+            ChunkError::Version(v) => RecordError::Version(v),
+            ChunkError::Field { field, value } => RecordError::Field { field, value },
+            ChunkError::WrongKind(_) => RecordError::Field {
+                field: "kind",
+                value: 0,
+            },
+        }
     }
 }
 
-impl Decoder {
-    pub fn new(table: Arc<SeriesTable>) -> Self {
-        Decoder { table }
-    }
+/// First byte of every record and trailer: the version above, the kind below.
+const VERSION: u8 = 1;
+const VERSION_SHIFT: u8 = 4;
+const BATCH: u8 = 0;
+const DELETE: u8 = 1;
+const TRAILER: u8 = 2;
 
-    /// A new scope starts; `trailer` is what `finish` wrote, when it is there undamaged.
-    pub fn begin(&mut self, trailer: Option<&[u8]>) {
-        let _ = trailer;
-    }
+/// Sections of a batch that are there.
+const DEFINITIONS: u8 = 0x01;
+const FLOATS: u8 = 0x02;
+const STARTS: u8 = 0x04;
+const HISTOGRAMS: u8 = 0x08;
+const DELTAS: u8 = 0x10;
+const EXEMPLARS: u8 = 0x20;
+const METADATA: u8 = 0x40;
 
-    /// The next record of the scope.
-    pub fn decode(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
-        let _ = (&self.table, bytes);
-        Err(RecordError::Short)
-    }
+/// How the series column of floats is written.
+const ASCENDING: u8 = 0;
+const REPEATED: u8 = 1;
+const MIXED: u8 = 2;
+
+/// A histogram row with the layout of the row before.
+const SAME_LAYOUT: u8 = 1;
+
+/// Whether a layout may be shared by the next row: rows cost bytes in proportion to what they are in memory, so that
+/// few bytes never become much memory.
+fn shareable(h: &model::Histogram) -> bool {
+    let numbers = h.positive_buckets.len() + h.negative_buckets.len();
+    h.positive_spans.len() + h.negative_spans.len() + h.custom_values.len() <= 64 + 4 * numbers
 }

@@ -364,6 +364,16 @@ impl SeriesTable {
         }
     }
 
+    /// Calls `each` with the number (good until [`freed`](Self::freed) grows) and the canonical bytes of every label
+    /// pair of a series; returns whether the id is of a series.
+    pub(crate) fn each_pair(&self, id: SeriesId, mut each: impl FnMut(u32, &[u8])) -> bool {
+        let index = read(&self.index);
+        for &p in index.pairs_of(id) {
+            each(p, index.pair_text(p));
+        }
+        index.live(id).is_some()
+    }
+
     /// Whether the series has been made visible and not retired since.
     pub fn is_visible(&self, id: SeriesId) -> bool {
         read(&self.index).live(id).is_some_and(|s| s.state == State::Visible)

@@ -43,7 +43,8 @@ pub fn histograms_fit<H: Borrow<Histogram>>(histograms: &[H]) -> usize {
         .count()
 }
 
-fn same_layout(a: &Histogram, b: &Histogram) -> bool {
+/// Everything but counts and sum is equal to the bit.
+pub(crate) fn same_layout(a: &Histogram, b: &Histogram) -> bool {
     a.reset_hint == b.reset_hint
         && a.integer == b.integer
         && a.schema == b.schema

@@ -127,7 +127,7 @@ impl Index {
         }
     }
 
-    fn pair_text(&self, pair: u32) -> &[u8] {
+    pub(super) fn pair_text(&self, pair: u32) -> &[u8] {
         let p = &self.pairs[pair as usize];
         &self.texts[p.text_at as usize..p.text_at as usize + p.text_len as usize]
     }
