@@ -256,6 +256,26 @@ fn every_row_is_whole() {
     }
 }
 
+#[test]
+fn the_page_has_every_row() {
+    let page = include_str!("../../../docs/protocols.md");
+    for p in PROTOCOLS {
+        let paths: Vec<_> = p.paths.iter().map(|p| format!("`{p}`")).collect();
+        let paths = if paths.is_empty() {
+            "scraped".to_owned()
+        } else {
+            paths.join(", ")
+        };
+        let ty = match p.content_types[0] {
+            "*" => "any".to_owned(),
+            ty => format!("`{ty}`"),
+        };
+        let encodings: Vec<_> = p.encodings.iter().map(|e| e.as_str()).collect();
+        let row = format!("| {} | {paths} | {ty} | {} |", p.name, encodings.join(", "));
+        assert!(page.contains(&row), "docs/protocols.md lacks: {row}");
+    }
+}
+
 fn survives(body: &[u8]) {
     for p in PROTOCOLS {
         let mut sink = Recorder::default();
