@@ -137,6 +137,10 @@ pub(crate) fn recover(host: &Host, dir: &Path, known: Position) -> Result<Opened
         damage,
     };
     assemble(host, dir, candidates, statement, known, &mut opened);
+    // what was seen stays so: an entry whose change was not durable could come back and contradict it
+    if let Err(error) = files.sync_dir(dir) {
+        tracing::warn!(dir = %shown(dir), %error, "directory not synced");
+    }
     Ok(opened)
 }
 

@@ -154,18 +154,19 @@ fn live(seed: u64, bug: Option<Bug>) -> Result<Ledger, String> {
     Ok(ledger)
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("OVERSEER_SEEDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(3000);
-    0..count
+/// `OVERSEER_SEED=n` runs one, `OVERSEER_SEEDS=n` as many.
+pub(super) fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|n| n.parse().ok());
+    match number("OVERSEER_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("OVERSEER_SEEDS").unwrap_or(default),
+    }
 }
 
 #[test]
 fn acknowledged_records_survive_kills_power_loss_failing_disks_and_full_ones() {
     let (mut acked, mut sent) = (0, 0);
-    for seed in seeds() {
+    for seed in seeds(3000) {
         let ledger = live(seed, None).unwrap_or_else(|e| panic!("{e}"));
         acked += ledger.acked.len() as u64;
         sent += ledger.sent;
