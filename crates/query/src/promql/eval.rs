@@ -29,6 +29,9 @@ mod stages;
 mod topk;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 /// Prometheus' default look-back of instant selectors.
 pub const LOOKBACK_MS: i64 = 300_000;
 /// Prometheus' default evaluation interval, which is the step of subqueries without one.

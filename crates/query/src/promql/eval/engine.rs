@@ -6,7 +6,7 @@ use model::{Labels, METRIC_NAME, MatchOp, Matcher, Want};
 
 use super::super::ast::{AggregateOp, Extension, Pos, ValueType};
 use super::super::value::{Point, Sample, Series, Value};
-use super::super::{max_of, min_of};
+use super::super::{is_utf8, max_of, min_of};
 use super::aggregate::Groups;
 use super::binary::{self, Operator};
 use super::classic::{self, Ask};
@@ -1093,7 +1093,7 @@ fn too_long(name: &str, bytes: usize) -> EvalError {
 }
 
 fn check_label(name: &str, message: impl FnOnce() -> String) -> Result<()> {
-    if name.is_empty() {
+    if name.is_empty() || !is_utf8(name) {
         Err(EvalError::execution(message()))
     } else {
         Ok(())

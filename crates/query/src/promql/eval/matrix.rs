@@ -83,8 +83,8 @@ impl Steps {
     }
 
     pub(super) fn at(&self, step: usize) -> i64 {
-        // within start..=end, as the count is made so
-        self.start.saturating_add((step as i64).saturating_mul(self.interval))
+        // the result lies within start..=end, though the product may not
+        self.start.wrapping_add((step as i64).wrapping_mul(self.interval))
     }
 
     pub(super) fn last(&self) -> i64 {
