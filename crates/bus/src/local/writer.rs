@@ -503,7 +503,8 @@ impl<C: Codec> Writer<C> {
         let dropped_before = hub.dropped;
         hub.dropped = dropped_before.max(first_kept - 1);
         drop(hub);
-        if !self.state(true) && !self.unstate() {
+        let stated = self.state(true);
+        if !stated && !self.unstate() {
             // an old statement would have them missed at the next start; the next commit tries again
             self.shared.hub().dropped = dropped_before;
             self.shared.segments().splice(0..0, gone);
@@ -525,8 +526,15 @@ impl<C: Codec> Writer<C> {
             };
             if let Err(error) = done {
                 tracing::warn!(file = %shown(&path), %error, "a log segment that is no longer needed could not be removed");
+                if !stated {
+                    // a later one gone before it would look like a loss
+                    break;
+                }
             }
             self.count_spares();
+            if !stated && files.sync_dir(&self.shared.dir).is_err() {
+                break;
+            }
         }
         if let Err(error) = files.sync_dir(&self.shared.dir) {
             tracing::warn!(dir = %shown(&self.shared.dir), %error, "directory not synced");
