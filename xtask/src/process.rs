@@ -1,0 +1,130 @@
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+};
+
+use crate::Failure;
+
+/// Tests that a tool says it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+/// The command as a person would type it, without its variables.
+pub(crate) fn shown(command: &Command) -> String {
+    let program = command.get_program().to_string_lossy();
+    let program = program.rsplit('/').next().unwrap_or(&program).to_owned();
+    let words = command.get_args().map(|arg| {
+        let arg = arg.to_string_lossy();
+        if arg.is_empty() || arg.contains([' ', '*', '\'']) {
+            format!("{arg:?}")
+        } else {
+            arg.into_owned()
+        }
+    });
+    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command in the foreground.
+pub(crate) fn run(mut command: Command) -> Result<(), Failure> {
+    println!("$ {}", shown(&command));
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| format!("{}: {e}", shown(&command)))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} failed: {status}", shown(&command)))
+    }
+}
+
+/// Runs a command, passes its output on and counts the tests it reports. A command that fails without a failed test
+/// counts as one.
+pub(crate) fn run_counting(mut command: Command) -> Result<Counts, Failure> {
+    println!("$ {}", shown(&command));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{}: {e}", shown(&command)))?;
+    let mut counts = Counts::default();
+    if let Some(stdout) = child.stdout.take() {
+        let mut out = std::io::stdout().lock();
+        let mut lines = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).unwrap_or(0) > 0 {
+            // a closed terminal is no reason to stop counting
+            let _ = out.write_all(&line);
+            let _ = out.flush();
+            counts.add(reported(String::from_utf8_lossy(&line).trim()));
+            line.clear();
+        }
+    }
+    let status = child.wait().map_err(|e| format!("{}: {e}", shown(&command)))?;
+    if !status.success() && counts.failed == 0 {
+        counts.failed = 1;
+    }
+    Ok(counts)
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// What one line reports: cargo's `test result: ok. 3 passed; 1 failed; …`, or Node's `pass 3` and `fail 1`.
+fn reported(line: &str) -> Counts {
+    let number = |text: &str| {
+        text.split_ascii_whitespace()
+            .next()
+            .and_then(|word| word.parse::<u64>().ok())
+    };
+    if let Some(result) = line.strip_prefix("test result: ") {
+        let of = |what: &str| {
+            let parts = result.split([';', '.']).map(str::trim);
+            parts.filter(|part| part.ends_with(what)).find_map(number).unwrap_or(0)
+        };
+        return Counts {
+            passed: of("passed"),
+            failed: of("failed"),
+        };
+    }
+    let line = line.trim_start_matches(['#', 'ℹ', ' ']);
+    let of = |what: &str| {
+        line.strip_prefix(what)
+            .filter(|rest| !rest.contains(|c: char| !c.is_ascii_digit()))
+    };
+    Counts {
+        passed: of("pass ").and_then(number).unwrap_or(0),
+        failed: of("fail ").and_then(number).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read() {
+        let counts = |passed, failed| Counts { passed, failed };
+        let line = "test result: FAILED. 29 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.23s";
+        assert_eq!(reported(line), counts(29, 2));
+        assert_eq!(reported("# pass 17"), counts(17, 0));
+        assert_eq!(reported("ℹ fail 3"), counts(0, 3));
+        assert_eq!(reported("pass 3 of them"), counts(0, 0));
+        assert_eq!(reported("ok 3 - passed"), counts(0, 0));
+    }
+
+    #[test]
+    fn a_failure_without_a_report_counts() {
+        assert_eq!(run_counting(Command::new("false")), Ok(Counts { passed: 0, failed: 1 }));
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo '# pass 2'; echo '# fail 1'; exit 1"]);
+        assert_eq!(run_counting(command), Ok(Counts { passed: 2, failed: 1 }));
+    }
+}
