@@ -269,6 +269,7 @@ fn assemble(
     // last position accounted for: there, dropped, or named as missing
     let mut reached: Option<Position> = first_kept.map(|f| f - 1);
     out.dropped = first_kept.unwrap_or(1) - 1;
+    out.last_real = out.dropped;
     let count = candidates.len();
     // a segment's records count up to what the next one's header says, or its name when that is damaged
     let fences: Vec<Option<Position>> = (0..count)
@@ -320,8 +321,13 @@ fn assemble(
         }
         let segment = Segment::new(candidate.path, file, header, candidate.len);
         let last = settle(&segment, candidate.close, fence, stated, statement, is_newest, out);
+        if first_kept.is_some_and(|kept| last < kept && header.first < kept) {
+            // dropped as well, and the last one there is
+            let _ = host.files.remove(&segment.path);
+            continue;
+        }
         out.last_real = out.last_real.max(segment.last());
-        reached = Some(last.max(header.first - 1));
+        reached = Some(from.max(last).max(header.first - 1));
         out.segments.push(Arc::new(segment));
     }
     let reached = reached.unwrap_or(0);
