@@ -4,15 +4,20 @@
 pub mod ast;
 mod check;
 mod duration;
+pub mod eval;
 pub mod functions;
 pub mod histogram;
+pub mod json;
 mod lexer;
 mod literal;
+pub mod memory;
 mod parser;
 mod pretty;
 mod print;
 mod quote;
+pub mod script;
 mod tree_json;
+pub mod value;
 mod walk;
 
 pub use duration::{format_duration, max_of, min_of, parse_duration};

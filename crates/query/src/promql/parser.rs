@@ -185,6 +185,15 @@ impl<'a> Parser<'a> {
         self.unexpected(if self.aggregations > 0 { "aggregation" } else { "" }, "")
     }
 
+    /// What the lexer found wrong right here goes before what is found wrong with the expression before it.
+    fn no_lexer_error(&self) -> Parsed<()> {
+        if self.peek_tok() == Tok::Error {
+            Err(self.unexpected_here())
+        } else {
+            Ok(())
+        }
+    }
+
     fn expect(&mut self, tok: Tok) -> Parsed<Token> {
         self.take_if(tok).ok_or_else(|| self.unexpected_here())
     }
@@ -392,6 +401,7 @@ impl<'a> Parser<'a> {
         self.aggregations -= 1;
         let mut pos = merge(span(name), span(close));
         if grouping.is_none() {
+            self.no_lexer_error()?;
             grouping = self.grouping_clause()?;
             pos.end = self.last_end();
         }
@@ -487,7 +497,7 @@ impl<'a> Parser<'a> {
             };
             if matching.cardinality != Cardinality::OneToOne {
                 self.take();
-                if self.peek_tok() == Tok::LeftParen {
+                if self.peek_tok() == Tok::LeftParen || !starts_expr(self.peek_tok()) {
                     matching.include = self.grouping_labels()?;
                 }
             }

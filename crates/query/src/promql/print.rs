@@ -27,7 +27,7 @@ impl Display for Expr {
 fn operand(expr: &Expr, f: &mut Formatter<'_>) -> fmt::Result {
     match &expr.kind {
         ExprKind::Number(v) => f.write_str(&decimal(*v)),
-        ExprKind::Duration(v) => f.write_str(&format_duration((v * 1000.0).round() as i64)),
+        ExprKind::Duration(v) => f.write_str(&duration_number(*v)),
         ExprKind::String(s) => f.write_str(&quote(s)),
         ExprKind::Selector(s) => {
             selector(s, f)?;
@@ -139,12 +139,31 @@ impl Display for DurationExpr {
             DurationExpr::Number(v) => f.write_str(&decimal(*v)),
             DurationExpr::Step => f.write_str("step()"),
             DurationExpr::Range => f.write_str("range()"),
-            DurationExpr::Min(a, b) => write!(f, "min_of({a}, {b})"),
-            DurationExpr::Max(a, b) => write!(f, "max_of({a}, {b})"),
-            DurationExpr::Neg(e) => write!(f, "-{e}"),
-            DurationExpr::Binary { op, left, right } => write!(f, "{left} {} {right}", op.as_str()),
-            DurationExpr::Paren(e) => write!(f, "({e})"),
+            DurationExpr::Min(a, b) => write!(f, "min_of({}, {})", Operand(a), Operand(b)),
+            DurationExpr::Max(a, b) => write!(f, "max_of({}, {})", Operand(a), Operand(b)),
+            DurationExpr::Neg(e) => write!(f, "-{}", Operand(e)),
+            DurationExpr::Binary { op, left, right } => {
+                write!(f, "{} {} {}", Operand(left), op.as_str(), Operand(right))
+            }
+            DurationExpr::Paren(e) => write!(f, "({})", Operand(e)),
             DurationExpr::Spanned(_, e) => Display::fmt(e, f),
+        }
+    }
+}
+
+/// A number of seconds as a duration. Like Prometheus it multiplies and cuts off, so that some print 1 ms less.
+fn duration_number(seconds: f64) -> String {
+    format_duration((seconds * 1e9) as i64 / 1_000_000)
+}
+
+/// A part of a duration expression, where literals are numbers of seconds.
+struct Operand<'a>(&'a DurationExpr);
+
+impl Display for Operand<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            DurationExpr::Literal(ms) => f.write_str(&duration_number(*ms as f64 / 1000.0)),
+            other => Display::fmt(other, f),
         }
     }
 }

@@ -71,13 +71,16 @@ pub(super) fn layout(entries: &Entries) -> (Vec<Span>, Vec<f64>, Vec<f64>) {
     )
 }
 
+/// Buckets that one gap is filled with at most.
+const FILL_MAX: usize = 4096;
+
 /// Drops empty buckets, but for gaps of up to `max_empty` between populated ones, which are filled up.
 pub(super) fn compact_entries(entries: Entries, max_empty: usize) -> Entries {
     let mut out: Entries = Vec::with_capacity(entries.len());
     for entry in entries.into_iter().filter(|e| e.1 != 0.0 || e.2 != 0.0) {
         if let (Some(last), true) = (out.last().copied(), max_empty > 0) {
             let gap = i64::from(entry.0) - i64::from(last.0) - 1;
-            if gap > 0 && gap as usize <= max_empty {
+            if gap > 0 && gap <= max_empty.min(FILL_MAX) as i64 {
                 out.extend((0..gap as i32).map(|i| (last.0.wrapping_add(1 + i), 0.0, 0.0)));
             }
         }

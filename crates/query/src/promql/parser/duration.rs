@@ -22,7 +22,12 @@ impl Part {
 
 /// Milliseconds of seconds that are in range, as Prometheus has them: whole nanoseconds, the rest of a ms cut off.
 fn whole_ms(seconds: f64) -> i64 {
-    (seconds * 1e9).round() as i64 / 1_000_000
+    // no number is the earliest time there, and here too
+    if seconds.is_nan() {
+        i64::MIN / 1_000_000
+    } else {
+        (seconds * 1e9).round() as i64 / 1_000_000
+    }
 }
 
 const UNARY_BINDING: u8 = 2;
@@ -49,6 +54,7 @@ impl Parser<'_> {
     /// What stands in brackets.
     pub(super) fn positive_duration(&mut self, context: &'static str, expected: &'static str) -> Parsed<DurationExpr> {
         let part = self.duration(0, Context(context, expected))?;
+        self.no_lexer_error()?;
         if part.literal.is_some_and(|v| v <= 0.0) {
             return Err(self.error(part.pos, "duration must be greater than 0"));
         }
@@ -93,6 +99,7 @@ impl Parser<'_> {
                 self.duration(binding, context)?
             };
             if right.literal == Some(0.0) {
+                self.no_lexer_error()?;
                 match op {
                     BinaryOp::Div => return Err(self.error(span(op_token), "division by zero")),
                     BinaryOp::Mod => return Err(self.error(span(op_token), "modulo by zero")),
@@ -157,28 +164,13 @@ impl Parser<'_> {
         match token.tok {
             Tok::Add | Tok::Sub => {
                 self.take();
-                let part = self.duration_operand(context)?;
+                let part = match self.peek_tok() {
+                    Tok::Number | Tok::Duration => self.duration_literal(span(token))?,
+                    _ => self.duration_operand(context)?,
+                };
                 self.apply_sign(token, part)
             }
-            Tok::Number | Tok::Duration => {
-                self.take();
-                let (value, expr) = if token.tok == Tok::Number {
-                    let v = self.number(token)?;
-                    (v, DurationExpr::Number(v))
-                } else {
-                    let v = self.duration_seconds(token)?;
-                    (v, DurationExpr::Literal((v * 1000.0).round() as i64))
-                };
-                if value.abs() > SECONDS_MAX {
-                    return Err(self.error(span(token), "duration out of range"));
-                }
-                Ok(Part {
-                    expr,
-                    pos: span(token),
-                    depth: 1,
-                    literal: Some(value),
-                })
-            }
+            Tok::Number | Tok::Duration => self.duration_literal(span(token)),
             Tok::Step | Tok::Range => {
                 self.take();
                 self.duration_token(Tok::LeftParen, context)?;
@@ -248,6 +240,27 @@ impl Parser<'_> {
             }
             _ => Err(self.unexpected(context.0, context.1)),
         }
+    }
+
+    /// A number or duration; one that is too large is blamed on `blame`.
+    fn duration_literal(&mut self, blame: Pos) -> Parsed<Part> {
+        let token = self.take();
+        let (value, expr) = if token.tok == Tok::Number {
+            let v = self.number(token)?;
+            (v, DurationExpr::Number(v))
+        } else {
+            let v = self.duration_seconds(token)?;
+            (v, DurationExpr::Literal((v * 1000.0).round() as i64))
+        };
+        if value.abs() > SECONDS_MAX {
+            return Err(self.error(blame, "duration out of range"));
+        }
+        Ok(Part {
+            expr,
+            pos: span(token),
+            depth: 1,
+            literal: Some(value),
+        })
     }
 
     fn duration_token(&mut self, tok: Tok, context: Context) -> Parsed<Token> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::promql::is_utf8;
 
 impl Parser<'_> {
     pub(super) fn vector_selector(&mut self) -> Parsed<Expr> {
@@ -61,7 +62,12 @@ impl Parser<'_> {
                     let Some(value) = self.take_if(Tok::String) else {
                         return Err(self.unexpected(CONTEXT, "string"));
                     };
-                    Matcher::new(label, op, unquote(self.text(value)))
+                    let text = unquote(self.text(value));
+                    if !matches!(op, model::MatchOp::Equal | model::MatchOp::NotEqual) && !is_utf8(&text) {
+                        let what = format!("error parsing regexp: invalid UTF-8: `{text}`");
+                        return Err(self.error(merge(span(name), span(value)), what));
+                    }
+                    Matcher::new(label, op, text)
                         .map_err(|e| self.error(merge(span(name), span(value)), regex_problem(&e.reason)))?
                 }
             });
