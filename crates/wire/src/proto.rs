@@ -59,6 +59,12 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
+    /// Passes over bytes that are known to be whole fields.
+    #[inline]
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.pos += bytes;
+    }
+
     #[cold]
     pub fn error(&self, what: &str) -> DecodeError {
         DecodeError::malformed(self.offset(), format!("malformed protobuf: {what}"))

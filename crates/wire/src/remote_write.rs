@@ -49,12 +49,27 @@ struct Decoder {
 impl Decoder {
     #[inline]
     fn series<S: SampleSink + ?Sized>(&mut self, mut series: Reader<'_>, sink: &mut S) -> Result<(), DecodeError> {
-        // senders write the labels first, as one run
+        // senders write the labels first, as one run, and then mostly one sample
+        series.advance(label_run(series.message()));
         while series.message().get(series.position()) == Some(&0x0a) {
             series.tag()?;
             series.bytes()?;
         }
         let labels = &series.message()[..series.position()];
+        if let Some((value, at_ms)) = lone_sample(&series.message()[series.position()..]) {
+            let id = match sink.known(labels) {
+                Some(id) => Some(id),
+                None => self.define(labels, Reader::new(labels), sink)?,
+            };
+            match id {
+                Some(id) => {
+                    sink.float(id, at_ms, value, 0);
+                    self.taken += 1;
+                }
+                None => sink.lost(1),
+            }
+            return Ok(());
+        }
         let values = series;
         let mut scattered = false;
         while let Some(tag) = series.tag()? {
@@ -197,6 +212,49 @@ impl Decoder {
         sink.exemplar(id, at_ms, value, &mut self.labels);
         Ok(())
     }
+}
+
+/// Bytes of the labels at the start of a series, as far as each is shorter than 128 bytes.
+#[inline]
+fn label_run(series: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(&[0x0a, len @ ..0x80]) = series[end..].first_chunk::<2>() {
+        let next = end + 2 + usize::from(len);
+        if next > series.len() {
+            break;
+        }
+        end = next;
+    }
+    end
+}
+
+/// Value and time, when `rest` of a series is one sample as every sender writes it: value, then timestamp.
+#[inline]
+fn lone_sample(rest: &[u8]) -> Option<(f64, i64)> {
+    let (head, rest) = rest.split_first_chunk::<3>()?;
+    let [0x12, len, 0x09] = *head else { return None };
+    // the value's tag was split off
+    if usize::from(len) != rest.len() + 1 {
+        return None;
+    }
+    let (value, rest) = rest.split_first_chunk::<8>()?;
+    let (&0x10, stamp) = rest.split_first()? else {
+        return None;
+    };
+    let (&last, leading) = stamp.split_last()?;
+    // seven bytes reach far beyond the year 9999; longer ones go the long way
+    if last >= 0x80 || leading.len() > 6 {
+        return None;
+    }
+    let mut at_ms = 0;
+    for (i, &b) in leading.iter().enumerate() {
+        if b < 0x80 {
+            return None;
+        }
+        at_ms |= i64::from(b & 0x7f) << (7 * i);
+    }
+    at_ms |= i64::from(last) << (7 * leading.len());
+    Some((f64::from_le_bytes(*value), at_ms))
 }
 
 /// `Label { name = 1, value = 2 }`; the last of a repeated field counts, as protobuf has it.
