@@ -9,7 +9,7 @@ import { Login } from './shell/login.tsx';
 import { Palette } from './shell/palette.tsx';
 import { Empty } from './shell/parts.tsx';
 import { Sheet } from './shell/sheet.tsx';
-import { locked, self } from './state/api.ts';
+import { locked, self, settled } from './state/api.ts';
 import { page, path } from './state/route.ts';
 
 export function App() {
@@ -24,7 +24,7 @@ export function App() {
       <Rail />
       <div class="body">
         <Bar />
-        <main>{current()}</main>
+        <main>{settled.value && current()}</main>
       </div>
       <Palette />
       <Sheet />

@@ -50,7 +50,8 @@ function finite(v: number, unit: Unit): string {
   const a = Math.abs(v);
   switch (unit) {
     case 'percent':
-      return `${digits(v * 100)} %`;
+      // Hundredths of a percent are noise everywhere this unit is used.
+      return `${a >= 0.1 ? digits(v * 100) : String(Math.round(v * 10000) / 100)} %`;
     case 'bytes':
       return scaled(v, 1024, IEC, ' ');
     case 'bytes/s':

@@ -6,13 +6,8 @@ import { render } from 'preact';
 import { App } from './app.tsx';
 import { installKeys } from './shell/keys.ts';
 import { loadSelf } from './state/api.ts';
-import { locked } from './state/api.ts';
 
 const root = document.getElementById('app');
 if (root) render(<App />, root);
 installKeys();
 loadSelf().catch(() => undefined);
-// A server that starts with a token: what was loaded without it is asked for again after the login.
-locked.subscribe((is) => {
-  document.body.classList.toggle('locked', is);
-});

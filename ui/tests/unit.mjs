@@ -20,8 +20,8 @@ try {
     logLevel: 'warning',
   });
   const files = names.map((n) => join(out, n.replace(/\.ts$/, '.mjs')));
-  // A fixed zone east of Greenwich with summer time, so that local and UTC differ in every test.
-  const run = spawnSync(process.execPath, ['--test', ...files], { stdio: 'inherit', env: { ...process.env, TZ: 'Europe/Berlin' } });
+  // Modules under test keep a clock running; the runner ends with the last test. A fixed zone east of Greenwich with summer time, so that local and UTC differ in every test.
+  const run = spawnSync(process.execPath, ['--test', '--test-force-exit', ...files], { stdio: 'inherit', env: { ...process.env, TZ: 'Europe/Berlin' } });
   process.exitCode = run.status ?? 1;
 } finally {
   rmSync(out, { recursive: true, force: true });

@@ -5,10 +5,9 @@ import { clockOf, DAY, HOUR, MINUTE, SECOND } from '../state/time.ts';
 const two = (n: number) => String(n).padStart(2, '0');
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
-/** Labels for the marks of a time axis (Unix seconds, `step` seconds apart); the date stands under the first mark of a day. */
-export function timeMarks(splits: readonly number[], step: number, utc: boolean): string[] {
+/** Labels for the marks of a time axis (Unix seconds, `step` seconds apart); if `dated`, the date stands under the first mark of a day. */
+export function timeMarks(splits: readonly number[], step: number, utc: boolean, dated: boolean): string[] {
   let day = -1;
-  const spansDays = splits.length > 1 && daysApart(splits[0] as number, splits.at(-1) as number, utc);
   return splits.map((s) => {
     const c = clockOf(s * 1000, utc);
     const date = `${MONTHS[c.mo]} ${c.d}`;
@@ -19,14 +18,15 @@ export function timeMarks(splits: readonly number[], step: number, utc: boolean)
     let text = `${two(c.h)}:${two(c.mi)}`;
     if (step * SECOND < MINUTE) text += `:${two(c.s)}`;
     if (step < 1) text += `.${String(c.ms).padStart(3, '0')}`;
-    return fresh && spansDays ? `${text}\n${date}` : text;
+    return fresh && dated ? `${text}\n${date}` : text;
   });
 }
 
-function daysApart(a: number, b: number, utc: boolean): boolean {
-  const x = clockOf(a * 1000, utc);
-  const y = clockOf(b * 1000, utc);
-  return x.d !== y.d || x.mo !== y.mo || x.y !== y.y;
+/** Whether two instants (Unix ms) fall on one calendar day. */
+export function sameDay(a: number, b: number, utc: boolean): boolean {
+  const x = clockOf(a, utc);
+  const y = clockOf(b, utc);
+  return x.d === y.d && x.mo === y.mo && x.y === y.y;
 }
 
 /** Distances between time marks that people can count with, in seconds. */

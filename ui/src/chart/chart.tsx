@@ -6,7 +6,7 @@ import { formatPoint } from '../state/time.ts';
 import { dark, utc } from '../state/prefs.ts';
 import { zoomOut, zoomTo } from '../state/route.ts';
 import { formatValue, type Unit } from '../format.ts';
-import { timeMarks, timeSplits, TIME_STEPS, valueMarks, valueRange, valueSteps } from './axis.ts';
+import { sameDay, timeMarks, timeSplits, TIME_STEPS, valueMarks, valueRange, valueSteps } from './axis.ts';
 import { chartTheme, faded, seriesColor } from './palette.ts';
 
 export type Column = (number | null)[];
@@ -40,6 +40,8 @@ interface Props {
   /** The line to bring forward. */
   focus?: string | null;
   label: string;
+  /** Width of the value axis; as wide as its marks when absent. */
+  axisWidth?: number;
 }
 
 const SYNC = 'overseer';
@@ -70,7 +72,7 @@ export function Chart(props: Props) {
   useLayoutEffect(() => {
     const el = host.current;
     if (!el) return;
-    const u = make(el, view, stacked, props.height);
+    const u = make(el, view, stacked, props.height, props.axisWidth ?? null);
     chart.current = u;
     const watch = new ResizeObserver(() => {
       const width = el.clientWidth;
@@ -134,7 +136,7 @@ function lonely(u: uPlot, index: number): number[] {
   return out;
 }
 
-function make(el: HTMLElement, view: { current: View }, stacked: boolean, height: number): uPlot {
+function make(el: HTMLElement, view: { current: View }, stacked: boolean, height: number, axisWidth: number | null): uPlot {
   const theme = chartTheme();
   const isDark = dark.peek();
   const inUtc = utc.peek();
@@ -185,15 +187,15 @@ function make(el: HTMLElement, view: { current: View }, stacked: boolean, height
     },
     axes: [
       {
-        stroke: theme.text, font: theme.font, size: 30, gap: 6, space: 76, incrs: TIME_STEPS,
+        stroke: theme.text, font: theme.font, size: () => (sameDay(view.current.from, view.current.to, inUtc) ? 24 : 36), gap: 6, space: 76, incrs: TIME_STEPS,
         grid: { stroke: theme.grid, width: 1 }, ticks: { show: false },
         splits: (_u, _i, min, max, step) => timeSplits(min, max, step, inUtc),
-        values: (_u, splits, _i, _s, step) => timeMarks(splits, step, inUtc),
+        values: (_u, splits, _i, _s, step) => timeMarks(splits, step, inUtc, !sameDay(view.current.from, view.current.to, inUtc)),
       },
       {
         stroke: theme.text, font: theme.font, gap: 6, space: 28, incrs: valueSteps(view.current.unit),
         grid: { stroke: theme.grid, width: 1 }, ticks: { show: false },
-        size: (_u, values) => Math.max(46, 16 + 6.6 * Math.max(0, ...(values ?? []).map((v) => v?.length ?? 0))),
+        size: (_u, values) => axisWidth ?? Math.max(46, 16 + 6.6 * Math.max(0, ...(values ?? []).map((v) => v?.length ?? 0))),
         values: (_u, splits) => valueMarks(splits, view.current.unit),
       },
     ],
@@ -213,12 +215,12 @@ function make(el: HTMLElement, view: { current: View }, stacked: boolean, height
     },
   };
   const u = new uPlot(options, aligned(plot, stacked), el);
-  tooltip(u, view, isDark);
+  tooltip(u, view, isDark, stacked);
   return u;
 }
 
 /** The box at the cursor: values of the row, largest first, the one nearest the pointer in bold. Text nodes only. */
-function tooltip(u: uPlot, view: { current: View }, isDark: boolean): void {
+function tooltip(u: uPlot, view: { current: View }, isDark: boolean, stacked: boolean): void {
   const tip = document.createElement('div');
   tip.className = 'tip';
   tip.hidden = true;
@@ -257,7 +259,7 @@ function tooltip(u: uPlot, view: { current: View }, isDark: boolean): void {
       tip.hidden = true;
       return;
     }
-    const nearest = near !== null ? near - 1 : nearestLine(u, rows);
+    const nearest = near !== null ? near - 1 : nearestLine(u, rows, stacked);
     rows.sort((a, b) => b.v - a.v);
     const at = rows.findIndex((r) => r.i === nearest);
     const start = Math.max(0, Math.min(at - Math.floor(TIP_ROWS / 2), rows.length - TIP_ROWS));
@@ -293,7 +295,8 @@ function tooltip(u: uPlot, view: { current: View }, isDark: boolean): void {
   });
 }
 
-function nearestLine(u: uPlot, rows: readonly { i: number }[]): number {
+/** The line nearest the pointer; of stacked lines the one whose band the pointer is in. */
+function nearestLine(u: uPlot, rows: readonly { i: number }[], stacked: boolean): number {
   const top = u.cursor.top ?? 0;
   const row = u.cursor.idx ?? 0;
   let best = -1;
@@ -301,7 +304,9 @@ function nearestLine(u: uPlot, rows: readonly { i: number }[]): number {
   for (const r of rows) {
     const v = (u.data[r.i + 1] as Column)[row];
     if (v === null || v === undefined) continue;
-    const d = Math.abs(u.valToPos(v, 'y') - top);
+    const pos = u.valToPos(v, 'y');
+    if (stacked && pos > top) continue;
+    const d = Math.abs(pos - top);
     if (d < distance) {
       distance = d;
       best = r.i;

@@ -28,6 +28,7 @@ interface Props {
 
 const ROW = 24;
 const SHOWN = 12;
+const HEAD = 28;
 type Sort = 'name' | keyof Summary;
 
 export function Legend({ entries, unit, only, common, cursor, onPick, onHover }: Props) {
@@ -66,13 +67,6 @@ export function Legend({ entries, unit, only, common, cursor, onPick, onHover }:
   const shared = Object.entries(common).filter(([k]) => k !== '__name__');
   return (
     <div class="legend">
-      <div class="legend-head">
-        {head('name', entries.length === 1 ? 'Series' : `${formatCount(entries.length)} series`, 'legend-name')}
-        {head('last', cursor ? formatClock(cursor.at, utc.value) : 'last', 'n')}
-        {head('min', 'min', 'n hide-s')}
-        {head('max', 'max', 'n hide-s')}
-        {head('avg', 'avg', 'n hide-s')}
-      </div>
       {(shared.length > 0 || common['__name__']) && (
         <div class="legend-common" title="labels that all series share">
           {common['__name__'] && <b>{common['__name__']}</b>}
@@ -83,7 +77,14 @@ export function Legend({ entries, unit, only, common, cursor, onPick, onHover }:
           ))}
         </div>
       )}
-      <div class="legend-body" ref={body} style={{ maxHeight: `${SHOWN * ROW}px` }} onScroll={(e) => setTop(e.currentTarget.scrollTop)} onMouseLeave={() => onHover(null)}>
+      <div class="legend-body" ref={body} style={{ maxHeight: `${HEAD + SHOWN * ROW}px` }} onScroll={(e) => setTop(e.currentTarget.scrollTop)} onMouseLeave={() => onHover(null)}>
+        <div class="legend-head">
+          {head('name', entries.length === 1 ? 'Series' : `${formatCount(entries.length)} series`, 'legend-name')}
+          {head('last', cursor ? formatClock(cursor.at, utc.value) : 'last', 'n')}
+          {head('min', 'min', 'n hide-s')}
+          {head('max', 'max', 'n hide-s')}
+          {head('avg', 'avg', 'n hide-s')}
+        </div>
         <div style={{ height: `${rows.length * ROW}px`, position: 'relative' }}>
           {shown.map(({ e, s }, i) => {
             const dim = only !== null && !only.has(e.key);

@@ -114,7 +114,7 @@ export function Explore() {
                 />
                 {error !== null && (
                   <div class="query-error" role="alert">
-                    {error}
+                    {error.replace(/^invalid parameter "query": /, '')}
                   </div>
                 )}
                 {ran && (states[i]?.answer?.warnings ?? []).concat(states[i]?.answer?.infos ?? []).slice(0, 4).map((w) => (
@@ -324,13 +324,13 @@ function Results({ states, tab, stacked, late, exprs }: { states: readonly FeedS
       ) : (
         <>
           <div class="chart-box">
-            {plot.lines.length > 0 || !answered ? (
+            {plot.lines.length > 0 || (!answered && !failed) ? (
               plot.lines.length > 0 && (
                 <Chart plot={plot} from={view.from} to={view.to} unit={unit} height={chartHeight()} stacked={stacked} onCursor={setCursor} focus={hover} label={`Chart of ${exprs.filter((e) => e !== '').join('; ')}`} />
               )
             ) : (
               <div class="none">
-                {failed ? 'No answer to draw.' : 'The query is fine, but nothing matches in this window.'}
+                {failed ? 'No answer to draw: see the message at the query.' : 'The query is fine, but nothing matches in this window.'}
                 {!failed && (
                   <button type="button" class="button" onClick={() => change({ t: '1d' })}>
                     Look at the last day

@@ -18,6 +18,8 @@ import { allExprs, fromAnswers, fromRing, hostMatchers, joined, type Drawn } fro
 /** A live window starts at least this wide, then grows with the samples until it is as wide as asked. */
 const LIVE_MIN = 60_000;
 const CHART_HEIGHT = 168;
+/** One width for all value axes, so that the time axes of a column stand in line. */
+const AXIS_WIDTH = 68;
 
 export function Infra() {
   const other = params.value.get('host');
@@ -161,6 +163,12 @@ function PanelView({ drawn, view }: { drawn: Drawn; view: { from: number; to: nu
       <header>
         <h2>{panel.title}</h2>
         <div class="chips">
+          {panel.sum && (
+            <span class="chip">
+              <span class="chip-name">{panel.sum}</span>
+              <b>{formatValue(sumAt(plot.columns, at), panel.unit)}</b>
+            </span>
+          )}
           {plot.lines.map((l, i) => (
             <span class="chip" key={l.key} title={l.label}>
               <i style={{ background: seriesColor(l.color, dark.value) }} />
@@ -180,6 +188,7 @@ function PanelView({ drawn, view }: { drawn: Drawn; view: { from: number; to: nu
           stacked={panel.stacked ?? false}
           floor={panel.floor ?? null}
           ceil={panel.ceil ?? null}
+          axisWidth={AXIS_WIDTH}
           onCursor={setRow}
           label={`${panel.title}: ${plot.lines.map((l) => l.label).join(', ')}`}
         />
@@ -209,6 +218,13 @@ function lastOf(column: readonly (number | null)[] | undefined): number | null {
     if (v !== null && v !== undefined) return v;
   }
   return null;
+}
+
+function sumAt(columns: readonly (readonly (number | null)[])[], row: number | null): number | null {
+  return columns.reduce<number | null>((s, c) => {
+    const v = row === null ? lastOf(c) : (c[row] ?? null);
+    return v === null ? s : (s ?? 0) + v;
+  }, null);
 }
 
 interface Source {

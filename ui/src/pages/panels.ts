@@ -33,6 +33,8 @@ export interface Panel {
   lines: (c: Columns, rows: number) => { name: string; color: number; column: Column }[];
   /** Said in place of the chart when there are no lines. Panels without it are left out then. */
   absent?: string;
+  /** The name of the sum of all lines, shown before them. */
+  sum?: string;
 }
 
 const none: ReadonlyMap<string, Column> = new Map();
@@ -65,25 +67,32 @@ const named = (c: Columns, list: readonly [id: string, name: string, color: numb
     return column ? [{ name, color, column }] : [];
   });
 
-const CPU_MODES: readonly [string, number][] = [['user', 0], ['system', 1], ['iowait', 6], ['steal', 3], ['nice', 2], ['irq', 4], ['softirq', 5]];
+/** The modes in drawing order; both kinds of interrupt are one line, and the seldom ones show only where they matter. */
+const CPU_MODES: readonly { name: string; modes: readonly string[]; color: number; above: number }[] = [
+  { name: 'user', modes: ['user'], color: 0, above: 0 },
+  { name: 'system', modes: ['system'], color: 1, above: 0 },
+  { name: 'iowait', modes: ['iowait'], color: 6, above: 0 },
+  { name: 'irq', modes: ['irq', 'softirq'], color: 4, above: 0.001 },
+  { name: 'nice', modes: ['nice'], color: 2, above: 0.005 },
+  { name: 'steal', modes: ['steal'], color: 3, above: 0.005 },
+];
 
 export const PANELS: readonly Panel[] = [
   {
-    id: 'cpu', title: 'CPU', unit: 'percent', stacked: true, floor: 0, ceil: 0.1,
+    id: 'cpu', title: 'CPU', unit: 'percent', stacked: true, floor: 0, ceil: 0.1, sum: 'busy',
     terms: [{ id: 'mode', metric: 'node_cpu_seconds_total', rate: true, by: 'mode', but: 'guest|guest_nice' }],
     lines: (c, rows) => {
       const modes = of(c, 'mode');
       const all = [...modes.values()];
-      return CPU_MODES.flatMap(([mode, color]) => {
-        const col = modes.get(mode);
-        if (!col) return [];
+      return CPU_MODES.flatMap(({ name, modes: parts, color, above }) => {
+        const cols = parts.map((m) => modes.get(m)).filter((c): c is Column => c !== undefined);
+        if (cols.length === 0) return [];
         const column = combine(rows, (i) => {
-          const v = col[i] ?? null;
-          if (v === null) return null;
+          if (cols.every((c) => c[i] == null)) return null;
           const total = all.reduce((s, x) => s + (x[i] ?? 0), 0);
-          return total > 0 ? v / total : null;
+          return total > 0 ? cols.reduce((s, c) => s + (c[i] ?? 0), 0) / total : null;
         });
-        return [{ name: mode, color, column }];
+        return column.some((v) => (v ?? 0) >= above) ? [{ name, color, column }] : [];
       });
     },
     absent: 'No CPU samples in this window.',
@@ -132,7 +141,7 @@ export const PANELS: readonly Panel[] = [
       { id: 'memfull', metric: 'node_pressure_memory_stalled_seconds_total', rate: true },
       { id: 'iofull', metric: 'node_pressure_io_stalled_seconds_total', rate: true },
     ],
-    lines: (c) => named(c, [['cpu', 'CPU', 0], ['mem', 'memory', 1], ['io', 'I/O', 2], ['memfull', 'memory, all', 3], ['iofull', 'I/O, all', 6]]),
+    lines: (c) => named(c, [['cpu', 'CPU', 0], ['mem', 'memory', 1], ['io', 'I/O', 2], ['memfull', 'memory full', 3], ['iofull', 'I/O full', 6]]),
     absent: 'This kernel reports no pressure (PSI). Linux 4.20 and later do, when booted with psi=1.',
   },
   {
@@ -159,7 +168,7 @@ export const PANELS: readonly Panel[] = [
     absent: 'No network interface but loopback in this window.',
   },
   {
-    id: 'errors', title: 'Network errors and drops', unit: 'per_s', floor: 0, ceil: 1,
+    id: 'errors', title: 'Network errors', unit: 'per_s', floor: 0, ceil: 1,
     terms: [
       { id: 'ie', metric: 'node_network_receive_errs_total', rate: true },
       { id: 'oe', metric: 'node_network_transmit_errs_total', rate: true },
@@ -189,11 +198,6 @@ export const PANELS: readonly Panel[] = [
       { id: 'forks', metric: 'node_forks_total', rate: true },
     ],
     lines: (c) => named(c, [['ctx', 'switches', 0], ['intr', 'interrupts', 1], ['forks', 'new processes', 2]]),
-  },
-  {
-    id: 'procs', title: 'Processes running and blocked', unit: 'short', floor: 0, ceil: 2,
-    terms: [{ id: 'running', metric: 'node_procs_running' }, { id: 'blocked', metric: 'node_procs_blocked' }],
-    lines: (c) => named(c, [['running', 'running', 0], ['blocked', 'blocked', 6]]),
   },
   {
     id: 'own-cpu', title: 'Overseer itself: CPU', unit: 'percent', floor: 0, ceil: 0.02,
@@ -300,7 +304,9 @@ export function fromAnswers(states: readonly FeedState[]): Drawn[] {
 
 /** The older part before the newer: rows of `b` win where both have some. Lines follow `b`, then what only `a` has. */
 export function joined(a: Drawn, b: Drawn): Drawn {
-  const cut = b.plot.at[0] ?? Number.POSITIVE_INFINITY;
+  // The ring's first row has no rates yet: the older samples reach up to the first row that says something.
+  const head = Math.max(0, b.plot.at.findIndex((_, i) => b.plot.columns.some((c) => c[i] != null)));
+  const cut = b.plot.at[head] ?? Number.POSITIVE_INFINITY;
   let rows = a.plot.at.findIndex((t) => t >= cut);
   if (rows < 0) rows = a.plot.at.length;
   if (rows === 0) return b;
@@ -315,9 +321,9 @@ export function joined(a: Drawn, b: Drawn): Drawn {
       lines.push(line);
       columns.push([
         ...(ia >= 0 ? (a.plot.columns[ia] ?? []).slice(0, rows) : gap(rows, null)),
-        ...(ib >= 0 ? (b.plot.columns[ib] ?? []) : gap(b.plot.at.length, null)),
+        ...(ib >= 0 ? (b.plot.columns[ib] ?? []).slice(head) : gap(b.plot.at.length - head, null)),
       ]);
     });
   }
-  return { panel: b.panel, plot: { at: [...a.plot.at.slice(0, rows), ...b.plot.at], lines, columns } };
+  return { panel: b.panel, plot: { at: [...a.plot.at.slice(0, rows), ...b.plot.at.slice(head)], lines, columns } };
 }

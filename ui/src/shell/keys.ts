@@ -1,7 +1,7 @@
 /** Keys that work on every page. Fields keep their own keys, but for Ctrl-K. */
 import { go, page, PAGES, shift, toggleLive, zoomOut } from '../state/route.ts';
 import { paletteOpen } from './palette.tsx';
-import { pickerOpen } from './picker.tsx';
+import { openPicker } from './picker.tsx';
 import { sheetOpen } from './sheet.tsx';
 
 let prefix = 0;
@@ -30,7 +30,7 @@ function act(key: string): boolean {
   if (!timed) return false;
   switch (key) {
     case 't':
-      pickerOpen.value += 1;
+      openPicker();
       return true;
     case 'l':
       toggleLive();

@@ -1,6 +1,6 @@
 /** Ctrl-K: go anywhere, do anything. */
 import { signal } from '@preact/signals';
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { likeness } from '../promql/complete.ts';
 import { metricNames } from '../promql/names.ts';
 import { history, introHidden, setIntroHidden, setTheme, setUtc, utc } from '../state/prefs.ts';
@@ -8,7 +8,7 @@ import { go, page, PAGES, permalink, range, setRange, toggleLive, zoomOut } from
 import { HOUR, MINUTE, parseRange, DAY } from '../state/time.ts';
 import { now } from '../state/clock.ts';
 import { copyText } from './parts.tsx';
-import { pickerOpen } from './picker.tsx';
+import { openPicker } from './picker.tsx';
 import { sheetOpen } from './sheet.tsx';
 
 export const paletteOpen = signal(false);
@@ -28,7 +28,7 @@ function commands(): Command[] {
   if (timed) {
     out.push(
       { name: range.peek().live ? 'Stop the clock' : 'Go live', kind: 'Time', keys: 'l', run: toggleLive },
-      { name: 'Pick a time range', kind: 'Time', keys: 't', run: () => (pickerOpen.value += 1) },
+      { name: 'Pick a time range', kind: 'Time', keys: 't', run: openPicker },
       { name: 'Zoom out', kind: 'Time', keys: 'z', run: zoomOut },
       ...([['Last 15 minutes', 15 * MINUTE], ['Last hour', HOUR], ['Last 6 hours', 6 * HOUR], ['Last day', DAY], ['Last week', 7 * DAY]] as const).map(
         ([name, span]): Command => ({ name, kind: 'Time', run: () => setRange({ live: true, span }) }),
@@ -65,7 +65,7 @@ function Open() {
   const [names, setNames] = useState<readonly string[]>([]);
   const dialog = useRef<HTMLDialogElement>(null);
   const list = useRef<HTMLDivElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const el = dialog.current;
     el?.showModal();
     metricNames().then(setNames, () => undefined);

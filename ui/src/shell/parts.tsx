@@ -73,7 +73,9 @@ export function Meter({ share, label, warn, bad }: { share: number; label?: stri
       {label !== undefined && (
         <span class="meter-label">
           {label}
-          {level !== 'fine' && <span title={level === 'bad' ? 'almost full' : 'filling up'}> {level === 'bad' ? '‼' : '!'}</span>}
+          <span class="meter-sign" title={level === 'bad' ? 'almost full' : level === 'warn' ? 'filling up' : undefined}>
+            {level === 'bad' ? '‼' : level === 'warn' ? '!' : ''}
+          </span>
         </span>
       )}
     </div>

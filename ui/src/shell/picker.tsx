@@ -1,5 +1,4 @@
 /** The time box: one field that understands what people write, presets below it. */
-import { signal } from '@preact/signals';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { now } from '../state/clock.ts';
 import { setUtc, utc } from '../state/prefs.ts';
@@ -7,8 +6,10 @@ import { range, setRange } from '../state/route.ts';
 import { formatRange, formatSpan, parseRange, windowOf, formatPoint } from '../state/time.ts';
 import { Icon } from './icons.tsx';
 
-/** Counts requests (key `t`, palette) to open the picker. */
-export const pickerOpen = signal(0);
+/** Puts the caret in the time box, at once, so that no key typed after `t` is lost. */
+export function openPicker(): void {
+  document.querySelector<HTMLInputElement>('.picker input')?.focus();
+}
 
 const PRESETS: readonly (readonly string[])[] = [
   ['5m', '15m', '30m', '1h', '3h', '6h'],
@@ -23,9 +24,6 @@ export function Picker() {
   const box = useRef<HTMLDivElement>(null);
   const shown = formatRange(range.value, utc.value);
 
-  useEffect(() => {
-    if (pickerOpen.value > 0) input.current?.focus();
-  }, [pickerOpen.value]);
   useEffect(() => {
     if (!open) return;
     const outside = (e: PointerEvent): void => {

@@ -95,12 +95,18 @@ export interface SelfInfo {
   agent: boolean;
 }
 
+/** True once the server has answered for the first time, or has failed to: pages wait for it, so that a locked server shows no empty ones. */
+export const settled = signal(false);
 /** What this server says of itself; null until it has answered. */
 export const self = signal<SelfInfo | null>(null);
 
 export async function loadSelf(): Promise<void> {
-  self.value = await get<SelfInfo>('/api/v1/self');
-  locked.value = false;
+  try {
+    self.value = await get<SelfInfo>('/api/v1/self');
+    locked.value = false;
+  } finally {
+    settled.value = true;
+  }
 }
 
 /** Trades the token for a cookie. */

@@ -71,7 +71,7 @@ function guard(): void {
 }
 
 function connect(): void {
-  if (socket || subs.size === 0) return;
+  if (socket || subs.size === 0 || locked.peek()) return;
   if (retry) clearTimeout(retry);
   retry = null;
   if (liveState.peek() !== 'lost') liveState.value = 'connecting';

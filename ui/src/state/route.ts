@@ -79,7 +79,9 @@ export function setRange(next: Range): void {
 export function zoomTo(from: number, to: number): void {
   const mid = (from + to) / 2;
   const half = Math.min(SPAN_MAX, Math.max(SPAN_MIN, to - from)) / 2;
-  setRange({ live: false, from: Math.round(mid - half), to: Math.round(mid + half) });
+  // Whole seconds read better in the address and the time box.
+  const from0 = Math.floor((mid - half) / 1000) * 1000;
+  setRange({ live: false, from: from0, to: Math.max(from0 + SPAN_MIN, Math.ceil((mid + half) / 1000) * 1000) });
 }
 
 export function zoomOut(): void {
@@ -92,7 +94,7 @@ export function zoomOut(): void {
 export function shift(direction: -1 | 1): void {
   const { from, to } = windowOf(range.peek(), now());
   const by = ((to - from) / 2) * direction;
-  setRange({ live: false, from: Math.round(from + by), to: Math.round(to + by) });
+  zoomTo(from + by, to + by);
 }
 
 /** Live to still and back, keeping the width. */

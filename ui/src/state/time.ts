@@ -139,6 +139,13 @@ export function parseRange(text: string, now: number, utc: boolean): Parsed {
   if (t === '') return { ok: false, why: EXAMPLES };
   const low = t.toLowerCase();
 
+  // Before lengths: "last week" names the calendar week, as "yesterday" names the day.
+  if (low === 'this week' || low === 'last week') {
+    const today = midnight(now, utc);
+    const weekday = ((utc ? new Date(today).getUTCDay() : new Date(today).getDay()) + 6) % 7;
+    const monday = midnight(now, utc, -weekday);
+    return low === 'this week' ? still(monday, Math.max(now, monday + MINUTE)) : still(midnight(now, utc, -weekday - 7), monday);
+  }
   const span = parseSpan(low.replace(/^(the )?(last|past|previous) /, '').replace(/^now ?- ?/, '').replace(/^- ?/, ''));
   if (span !== null) {
     if (span < SPAN_MIN) return { ok: false, why: `at least ${formatSpan(SPAN_MIN)} wide, please` };
@@ -147,12 +154,6 @@ export function parseRange(text: string, now: number, utc: boolean): Parsed {
   }
   const named = namedDay(low, now, utc);
   if (named) return still(named[0], Math.max(named[1], named[0] + MINUTE));
-  if (low === 'this week' || low === 'last week') {
-    const weekday = (new Date(midnight(now, utc) + (utc ? 0 : 12 * HOUR)).getDay() + 6) % 7;
-    const monday = midnight(now, utc, -weekday);
-    return low === 'this week' ? still(monday, Math.max(now, monday + MINUTE)) : still(midnight(now, utc, -weekday - 7), monday);
-  }
-
   const around = /^(.+?) ?(?:±|\+-|\+\/-) ?(.+)$/.exec(t);
   if (around) {
     const point = parsePoint(around[1] ?? '', now, utc, now);
