@@ -1,9 +1,14 @@
 //! Prints nanoseconds and bytes per sample of the column codecs and of the record codec over a mix of typical series.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(clippy::needless_range_loop, clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::time::Instant;
 
+use std::sync::Arc;
+
+use model::{Batch, Budget, Labels, MatchOp, Matcher, Record, SeriesId, TenantId};
 use series::chunk;
+use series::record::{Decoder, Encoder};
+use series::table::SeriesTable;
 
 struct Rng(u64);
 
@@ -39,7 +44,7 @@ fn column(kind: &str, n: usize, seed: u64) -> Vec<f64> {
                 (level * 100.0).round() / 100.0
             }
             "counter, integer, resets" => {
-                if r.next() % 1000 == 0 {
+                if r.next().is_multiple_of(1000) {
                     count = 0.0;
                 }
                 count += (rate + r.normal() * rate.sqrt() * 2.0).max(0.0).round();
@@ -50,7 +55,7 @@ fn column(kind: &str, n: usize, seed: u64) -> Vec<f64> {
                 (level * 100.0).round() / 100.0
             }
             "histogram bucket" => {
-                if r.next() % 3 == 0 {
+                if r.next().is_multiple_of(3) {
                     count += (r.next() % 8) as f64;
                 }
                 count
@@ -65,7 +70,7 @@ fn column(kind: &str, n: usize, seed: u64) -> Vec<f64> {
                 level += r.normal();
                 level
             }
-            _ => f64::from(u8::from(r.next() % 100 != 0)),
+            _ => f64::from(u8::from(!r.next().is_multiple_of(100))),
         })
         .collect()
 }
@@ -121,7 +126,184 @@ fn chunks(n: usize) {
     }
 }
 
+/// Shares of the kinds in the mix of a server's bodies.
+const MIX: [usize; 16] = [0, 1, 3, 3, 3, 3, 1, 0, 2, 4, 5, 1, 0, 8, 6, 4];
+
+fn spelling(i: usize) -> (Vec<u8>, Labels) {
+    let labels = Labels::from_pairs([
+        ("__name__", format!("node_metric_{}_total", i % 300)),
+        ("arch", "x86_64".to_owned()),
+        ("datacenter", format!("dc{}", i / 300 % 4)),
+        ("hostname", format!("host_{}", i / 300)),
+        ("instance", format!("10.0.{}.{}:9100", i / 300 / 250, i / 300 % 250)),
+        ("job", "node_exporter".to_owned()),
+        ("os", "linux".to_owned()),
+        ("rack", format!("{}", i / 300 % 40)),
+        ("region", format!("eu-central-{}", i / 300 % 3)),
+        ("service", format!("service_{}", i / 300 % 19)),
+        ("team", format!("team-{}", i / 300 % 7)),
+    ]);
+    (labels.as_bytes().to_vec(), labels)
+}
+
+fn records(series: usize) {
+    const BODY: usize = 8000;
+    const ROUNDS: usize = 12;
+    println!("\n{series} series, bodies of {BODY} samples");
+    let table = Arc::new(SeriesTable::new([5; 16]));
+    let spellings: Vec<(Vec<u8>, Labels)> = (0..series).map(spelling).collect();
+    let t = Instant::now();
+    let mut ids = Vec::with_capacity(series);
+    for body in spellings.chunks(BODY) {
+        let mut session = table.session(TenantId::DEFAULT);
+        ids.extend(
+            body.iter()
+                .map(|(raw, l)| session.define(raw, l.as_bytes(), None).unwrap()),
+        );
+    }
+    println!(
+        "define              {:8.1} ns/series",
+        t.elapsed().as_secs_f64() * 1e9 / series as f64
+    );
+    let t = Instant::now();
+    for slice in ids.chunks(BODY) {
+        table.set_visible(slice);
+    }
+    println!(
+        "make visible        {:8.1} ns/series",
+        t.elapsed().as_secs_f64() * 1e9 / series as f64
+    );
+    println!(
+        "table               {:8.1} bytes/series",
+        table.bytes() as f64 / series as f64
+    );
+    let mut known = f64::MAX;
+    for _ in 0..5 {
+        let t = Instant::now();
+        for body in spellings.chunks(BODY) {
+            let mut session = table.session(TenantId::DEFAULT);
+            for (raw, _) in body {
+                std::hint::black_box(session.known(raw).unwrap());
+            }
+        }
+        known = known.min(t.elapsed().as_secs_f64() * 1e9 / series as f64);
+    }
+    println!("known               {known:8.1} ns/sample");
+
+    let columns: Vec<Vec<f64>> = (0..series)
+        .map(|s| column(KINDS[MIX[s % MIX.len()]], ROUNDS, s as u64 + 1))
+        .collect();
+    let mut batches = Vec::new();
+    for round in 0..ROUNDS {
+        for body in ids.chunks(BODY) {
+            let mut b = Batch::new(TenantId::DEFAULT);
+            for &id in body {
+                let at = 1_790_000_000_000 + round as i64 * 10_000 + i64::from(id.0 / 300 % 97);
+                b.floats.push(id, at, columns[id.index()][round], 0);
+            }
+            batches.push(Record::Batch(b));
+        }
+    }
+    let samples = (series * ROUNDS) as f64;
+    let mut encoder = Encoder::new(Arc::clone(&table));
+    encoder.begin();
+    let first = batches.len() / ROUNDS;
+    let (mut bytes, mut ends) = (Vec::with_capacity(64 << 20), Vec::new());
+    let t = Instant::now();
+    for b in &batches[..first] {
+        encoder.encode(b, &mut bytes);
+    }
+    println!(
+        "record, definitions {:8.1} ns/series  {:6.2} bytes/series",
+        t.elapsed().as_secs_f64() * 1e9 / series as f64,
+        bytes.len() as f64 / series as f64
+    );
+    let head = bytes.clone();
+    let (mut encode, mut decode) = (f64::MAX, f64::MAX);
+    for _ in 0..4 {
+        bytes.clear();
+        ends.clear();
+        let t = Instant::now();
+        for b in &batches {
+            encoder.encode(b, &mut bytes);
+            ends.push(bytes.len());
+        }
+        encode = encode.min(t.elapsed().as_secs_f64() * 1e9 / samples);
+    }
+    let new = Arc::new(SeriesTable::new([5; 16]));
+    let mut trailer = Vec::new();
+    encoder.finish(&mut trailer);
+    let mut decoder = Decoder::new(Arc::clone(&new));
+    decoder.begin(Some(&trailer));
+    let t = Instant::now();
+    for end in &ends[..first] {
+        let start = ends.iter().rev().find(|e| *e < end).copied().unwrap_or(0);
+        decoder.decode(&bytes[start..*end]).unwrap();
+    }
+    println!(
+        "decode, definitions {:8.1} ns/series",
+        t.elapsed().as_secs_f64() * 1e9 / series as f64
+    );
+    drop(head);
+    for _ in 0..3 {
+        let t = Instant::now();
+        let mut start = 0;
+        for &end in &ends {
+            std::hint::black_box(decoder.decode(&bytes[start..end]).unwrap());
+            start = end;
+        }
+        decode = decode.min(t.elapsed().as_secs_f64() * 1e9 / samples);
+    }
+    println!(
+        "record, encode      {encode:8.1} ns/sample  {:6.2} bytes/sample",
+        bytes.len() as f64 / samples
+    );
+    println!("record, decode      {decode:8.1} ns/sample");
+
+    for (name, matchers) in [
+        ("one metric", vec![Matcher::equal("__name__", "node_metric_7_total")]),
+        (
+            "metric, region",
+            vec![
+                Matcher::equal("__name__", "node_metric_7_total"),
+                Matcher::equal("region", "eu-central-1"),
+            ],
+        ),
+        (
+            "regex over hosts",
+            vec![Matcher::new("hostname", MatchOp::Regex, "host_.*7").unwrap()],
+        ),
+        (
+            "negative regex",
+            vec![Matcher::new("hostname", MatchOp::NotRegex, "host_[0-4].*").unwrap()],
+        ),
+        ("all", vec![]),
+    ] {
+        let t = Instant::now();
+        let found = table
+            .select(TenantId::DEFAULT, &matchers, &Budget::unlimited())
+            .unwrap();
+        let select = t.elapsed().as_secs_f64() * 1e6;
+        let mut sorted: Vec<SeriesId> = found;
+        let t = Instant::now();
+        table.sort_by_labels(&mut sorted);
+        let sort = t.elapsed().as_secs_f64() * 1e6;
+        let t = Instant::now();
+        let labels = table.labels_of(&sorted);
+        println!(
+            "select {name:18} {:8} series {select:9.0} us, sort {sort:9.0} us, labels {:9.0} us",
+            labels.len(),
+            t.elapsed().as_secs_f64() * 1e6
+        );
+    }
+}
+
 fn main() {
+    records(10_000);
+    records(100_000);
+    if std::env::args().any(|a| a == "--million") {
+        records(1_000_000);
+    }
     chunks(2000);
     chunks(200);
     chunks(20);

@@ -107,7 +107,9 @@ fn to_decimal(values: &[f64], places: u8, ints: &mut Vec<i64>, misfits: &mut Vec
         for &v in group {
             let whole = (v * power + ROUND) - ROUND;
             bad |= (whole / power).to_bits() != v.to_bits();
-            bad |= whole.abs() >= WHOLE_MAX;
+            // false for NaN, whose bits may be equal
+            let fits = whole.abs() < WHOLE_MAX;
+            bad |= !fits;
         }
         if bad {
             for (i, &v) in group.iter().enumerate() {
@@ -154,16 +156,13 @@ pub(super) fn encode(values: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
     }
     let start = out.len();
     let mut places = likely_places(values);
-    for _ in 0..4 {
+    for tries_left in (0..4).rev() {
         let Some(p) = places else { break };
         to_decimal(values, p, &mut scratch.ints, &mut scratch.misfits);
         // a value with more places than the sample had: take these, if the others bear it
-        let longer = scratch
-            .misfits
-            .iter()
-            .find_map(|&i| places_of(values[i as usize], p + 1));
+        let longer = scratch.misfits.iter().find_map(|&i| places_of(values[i as usize], p + 1));
         match longer {
-            Some(l) if p < PLACES_MAX => places = Some(l),
+            Some(l) if tries_left > 0 => places = Some(l),
             _ => break,
         }
     }

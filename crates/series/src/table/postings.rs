@@ -79,7 +79,8 @@ impl Postings {
                 s.remove(id);
             }
         }
-        if self.len() == 0 {
+        let none_left = self.len() == 0;
+        if none_left {
             *self = Postings::Empty;
         }
     }
