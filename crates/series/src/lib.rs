@@ -2,6 +2,20 @@
 //! form of a record in the log. Synchronous, starts no thread, knows no protocol, query language or bus; clock, files
 //! and randomness come in through `host`.
 
+mod block;
+mod bytes;
+mod cache;
 pub mod chunk;
+mod compaction;
+pub mod engine;
+mod head;
+mod index;
+mod manifest;
+mod merge;
 pub mod record;
 pub mod table;
+mod tombstone;
+mod window;
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,134 @@
+use crate::bytes::{Bytes, Malformed, put_signed, put_varint};
+use crate::tombstone::Tombstone;
+
+/// Log positions whose samples a file holds (as far as they fall into its day): above `from`, up to `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Covers {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// A checksummed stretch of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) checksum: u32,
+}
+
+/// What a block says about itself; enough to do without a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Footer {
+    pub(crate) id: u64,
+    pub(crate) level: u8,
+    pub(crate) covers: Covers,
+    /// Blocks whose samples of this day are in here.
+    pub(crate) replaces: Vec<u64>,
+    /// Place among the files that replace those, and whether it is the last of them.
+    pub(crate) part: u32,
+    pub(crate) last_part: bool,
+    pub(crate) min_ms: i64,
+    pub(crate) max_ms: i64,
+    /// UTC day since 1970 of a file above level 0.
+    pub(crate) day: i64,
+    /// Window of a level 0 file: where its labels are, and how many series the window had then.
+    pub(crate) window: u64,
+    pub(crate) window_len: u64,
+    pub(crate) series: u64,
+    pub(crate) samples: u64,
+    pub(crate) chunks: u64,
+    pub(crate) groups: u32,
+    pub(crate) directory: Section,
+    pub(crate) index: Section,
+    pub(crate) exemplars: Section,
+    pub(crate) metadata: Section,
+    /// Deletes that stood when the file was written, for the case that all manifests are lost.
+    pub(crate) tombstones: Vec<Tombstone>,
+}
+
+impl Footer {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![1, self.level, u8::from(self.last_part)];
+        for n in [self.id, self.covers.from, self.covers.to, u64::from(self.part)] {
+            put_varint(&mut out, n);
+        }
+        for n in [self.min_ms, self.max_ms, self.day] {
+            put_signed(&mut out, n);
+        }
+        for n in [
+            self.window,
+            self.window_len,
+            self.series,
+            self.samples,
+            self.chunks,
+            u64::from(self.groups),
+        ] {
+            put_varint(&mut out, n);
+        }
+        for s in [self.directory, self.index, self.exemplars, self.metadata] {
+            put_varint(&mut out, s.offset);
+            put_varint(&mut out, s.len);
+            out.extend_from_slice(&s.checksum.to_le_bytes());
+        }
+        put_varint(&mut out, self.replaces.len() as u64);
+        for &id in &self.replaces {
+            put_varint(&mut out, id);
+        }
+        put_varint(&mut out, self.tombstones.len() as u64);
+        for t in &self.tombstones {
+            t.encode(&mut out);
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Footer, Malformed> {
+        let mut r = Bytes(bytes);
+        if r.u8()? != 1 {
+            return Err(Malformed);
+        }
+        let (level, last_part) = (r.u8()?, r.u8()? == 1);
+        let (id, from, to, part) = (r.varint()?, r.varint()?, r.varint()?, r.number()?);
+        let (min_ms, max_ms, day) = (r.signed()?, r.signed()?, r.signed()?);
+        let (window, window_len, series) = (r.varint()?, r.varint()?, r.varint()?);
+        let (samples, chunks, groups) = (r.varint()?, r.varint()?, r.number()?);
+        let mut sections = [Section::default(); 4];
+        for s in &mut sections {
+            *s = Section {
+                offset: r.varint()?,
+                len: r.varint()?,
+                checksum: r.u32()?,
+            };
+        }
+        let mut replaces = Vec::new();
+        for _ in 0..r.count(1)? {
+            replaces.push(r.varint()?);
+        }
+        let mut tombstones = Vec::new();
+        for _ in 0..r.count(4)? {
+            tombstones.push(Tombstone::decode(&mut r)?);
+        }
+        let [directory, index, exemplars, metadata] = sections;
+        Ok(Footer {
+            id,
+            level,
+            covers: Covers { from, to },
+            replaces,
+            part,
+            last_part,
+            min_ms,
+            max_ms,
+            day,
+            window,
+            window_len,
+            series,
+            samples,
+            chunks,
+            groups,
+            directory,
+            index,
+            exemplars,
+            metadata,
+            tombstones,
+        })
+    }
+}

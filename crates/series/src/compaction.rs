@@ -1,0 +1,393 @@
+//! Merging blocks: samples of one series come together, full chunks are copied as they are, small ones are written anew,
+//! and what was deleted is left out. Out come one block per UTC day, each with its own index.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Exemplar, Labels, SeriesBlock, TenantId, TimeRange};
+
+use crate::block::{
+    Block, BlockWriter, CHUNK_FULL, Chunk, Covers, Directory, Extras, Footer, MetadataEntry, Number, ReadError, Section,
+    block_name, day_of,
+};
+use crate::engine::{Shared, View};
+use crate::head::EXEMPLARS_MAX;
+use crate::index::{IndexBuilder, SortedSets};
+use crate::merge;
+
+/// What is to be merged.
+pub(crate) struct Job<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) view: &'a View,
+    /// In order of their positions.
+    pub(crate) inputs: &'a [Arc<Block>],
+    /// Ids of the outputs begin here.
+    pub(crate) first_id: u64,
+}
+
+pub(crate) struct Done {
+    pub(crate) outputs: usize,
+}
+
+pub(crate) enum Failure {
+    Io(PathBuf, io::Error),
+    /// This input is damaged.
+    Damaged(u64, ReadError),
+}
+
+/// No number.
+const NONE: Number = Number::MAX;
+
+/// One input, and where the series of the sorted sets are in it.
+struct Input {
+    block: Arc<Block>,
+    directory: Arc<Directory>,
+    /// Number in the input by builder's number.
+    numbers: Vec<Number>,
+}
+
+struct Output {
+    file: BlockWriter,
+    path: PathBuf,
+    /// Places in the sorted order, ascending; an index there is the series' number here.
+    members: Vec<u32>,
+}
+
+struct Merger<'a> {
+    job: &'a Job<'a>,
+    sets: SortedSets,
+    inputs: Vec<Input>,
+    outputs: BTreeMap<i64, Output>,
+}
+
+fn read_failed(block: &Block) -> impl Fn(ReadError) -> Failure + '_ {
+    move |e| match e {
+        ReadError::Io(text) => Failure::Io(block.path.clone(), io::Error::other(text)),
+        e => Failure::Damaged(block.id(), e),
+    }
+}
+
+/// Merges the inputs into new blocks, durable but in no manifest yet.
+pub(crate) fn merge(job: &Job<'_>) -> Result<Done, Failure> {
+    let (sets, inputs) = gather(job)?;
+    let mut merger = Merger {
+        job,
+        sets,
+        inputs,
+        outputs: BTreeMap::new(),
+    };
+    let places = merger.sets.order.len();
+    let mut block = SeriesBlock::default();
+    for place in 0..places {
+        merger.series(place as u32, &mut block)?;
+    }
+    merger.finish()
+}
+
+/// Collects the label sets of all inputs.
+fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
+    let s = job.shared;
+    let mut builder = IndexBuilder::default();
+    let mut inputs = Vec::new();
+    for block in job.inputs {
+        let failed = read_failed(block);
+        let directory = block.directory(&s.indexes).map_err(&failed)?;
+        let index = match block.footer.level {
+            0 => None,
+            _ => Some(block.index(&s.indexes).map_err(&failed)?),
+        };
+        let window = job.view.window(block.footer.window);
+        let mut numbers: Vec<Number> = Vec::new();
+        let (mut labels, mut bad) = (Vec::new(), false);
+        let walked = directory.each(|number, _| {
+            labels.clear();
+            let tenant = match &index {
+                Some(index) => {
+                    let there = index.write_labels(number, &mut labels);
+                    index.tenant_of(number).filter(|_| there)
+                }
+                // a series whose labels were lost with the window's file cannot be named any more
+                None => window.and_then(|w| w.id_of(number)).and_then(|id| {
+                    let there = s.table.write_labels(id, &mut labels);
+                    there.then(|| s.table.tenant_of(id))
+                }),
+            };
+            match tenant.map(|t| builder.add(t, &labels)) {
+                Some(Ok(n)) => {
+                    if numbers.len() <= n as usize {
+                        numbers.resize(n as usize + 1, NONE);
+                    }
+                    numbers[n as usize] = number;
+                }
+                Some(Err(_)) => bad = true,
+                None => {}
+            }
+        });
+        if walked.is_err() || bad {
+            let d = block.footer.directory;
+            return Err(Failure::Damaged(block.id(), ReadError::Damaged("directory", d.offset, d.len)));
+        }
+        inputs.push(Input {
+            block: Arc::clone(block),
+            directory,
+            numbers,
+        });
+    }
+    Ok((builder.sort(), inputs))
+}
+
+impl Merger<'_> {
+    /// The output of a day, with its series `place` begun.
+    fn output(&mut self, day: i64, place: u32) -> Result<&mut Output, Failure> {
+        let next = self.job.first_id + self.outputs.len() as u64;
+        let output = match self.outputs.entry(day) {
+            std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+            std::collections::btree_map::Entry::Vacant(e) => {
+                let s = self.job.shared;
+                let path = s.dir.join(block_name(next));
+                let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, next)
+                    .map_err(|e| Failure::Io(path.clone(), e))?;
+                e.insert(Output {
+                    file,
+                    path,
+                    members: Vec::new(),
+                })
+            }
+        };
+        if output.members.last() != Some(&place) {
+            output.members.push(place);
+        }
+        output
+            .file
+            .series(output.members.len() as u32 - 1)
+            .map_err(|e| Failure::Io(output.path.clone(), e))?;
+        Ok(output)
+    }
+
+    fn series(&mut self, place: u32, block: &mut SeriesBlock) -> Result<(), Failure> {
+        let n = self.sets.order[place as usize];
+        let mut chunks: Vec<(usize, Chunk)> = Vec::new();
+        let mut own = Vec::new();
+        for (i, input) in self.inputs.iter().enumerate() {
+            let number = input.numbers.get(n as usize).copied().unwrap_or(NONE);
+            if number == NONE {
+                continue;
+            }
+            own.clear();
+            let d = input.block.footer.directory;
+            input.directory.chunks(number, &mut own).map_err(|_| {
+                Failure::Damaged(
+                    input.block.id(),
+                    ReadError::Damaged("directory", d.offset, d.len),
+                )
+            })?;
+            chunks.extend(own.iter().map(|c| (i, *c)));
+        }
+        let cuts = self.cuts(n);
+        let mut in_time = chunks.clone();
+        in_time.sort_by_key(|(_, c)| (c.min_ms, c.max_ms));
+        let apart = in_time.windows(2).all(|w| w[0].1.max_ms < w[1].1.min_ms);
+        if apart && cuts.iter().all(Vec::is_empty) {
+            self.join(place, &in_time, block)
+        } else {
+            self.rewrite(place, &chunks, &cuts, block)
+        }
+    }
+
+    /// Ranges deleted from a series, by input.
+    fn cuts(&self, n: u32) -> Vec<Vec<TimeRange>> {
+        if self.job.view.tombstones.is_empty() {
+            return Vec::new();
+        }
+        let (tenant, bytes) = self.sets.canonical(n);
+        let labels = Labels::from_bytes(&bytes).unwrap_or_default();
+        let of_input = |input: &Input| {
+            let all = self.job.view.tombstones.iter();
+            all.filter(|t| t.concerns(input.block.footer.covers.to, input.block.range()))
+                .filter(|t| t.matches(tenant, &labels))
+                .map(|t| t.range)
+                .collect()
+        };
+        self.inputs.iter().map(of_input).collect()
+    }
+
+    fn decode(&self, input: usize, c: &Chunk, block: &mut SeriesBlock) -> Result<(), Failure> {
+        let input = &self.inputs[input];
+        let group = input
+            .block
+            .group(&input.directory, c.group, &self.job.shared.merging)
+            .map_err(read_failed(&input.block))?;
+        input
+            .block
+            .decode(&input.directory, &group, c, TimeRange::ALL, block)
+            .map_err(read_failed(&input.block))
+    }
+
+    /// Chunks that do not overlap, in order of time.
+    fn join(&mut self, place: u32, chunks: &[(usize, Chunk)], pending: &mut SeriesBlock) -> Result<(), Failure> {
+        pending.clear();
+        let mut day = 0;
+        for (input, c) in chunks {
+            let next_day = day_of(c.min_ms);
+            if next_day != day || c.count >= CHUNK_FULL {
+                self.flush(place, day, pending)?;
+            }
+            day = next_day;
+            if c.count < CHUNK_FULL {
+                self.decode(*input, c, pending)?;
+                continue;
+            }
+            let from = &self.inputs[*input];
+            let (block, directory) = (Arc::clone(&from.block), Arc::clone(&from.directory));
+            let group = block
+                .group(&directory, c.group, &self.job.shared.merging)
+                .map_err(read_failed(&block))?;
+            let bytes = block.chunk(&directory, &group, c).map_err(read_failed(&block))?;
+            let output = self.output(day, place)?;
+            output.file.copy(bytes, c.histograms, c.count, c.min_ms, c.max_ms);
+        }
+        self.flush(place, day, pending)
+    }
+
+    fn flush(&mut self, place: u32, day: i64, pending: &mut SeriesBlock) -> Result<(), Failure> {
+        if !pending.is_empty() {
+            self.output(day, place)?.file.samples(pending);
+            pending.clear();
+        }
+        Ok(())
+    }
+
+    /// Chunks that overlap or of which something is deleted: everything is decoded and put in order.
+    fn rewrite(
+        &mut self,
+        place: u32,
+        chunks: &[(usize, Chunk)],
+        cuts: &[Vec<TimeRange>],
+        block: &mut SeriesBlock,
+    ) -> Result<(), Failure> {
+        block.clear();
+        let mut layers = Vec::new();
+        for of_input in chunks.chunk_by(|a, b| a.0 == b.0) {
+            let layer = merge::begin(block);
+            for (input, c) in of_input {
+                self.decode(*input, c, block)?;
+            }
+            if let Some(ranges) = cuts.get(of_input[0].0).filter(|r| !r.is_empty()) {
+                merge::cut(block, layer, ranges);
+            }
+            layers.push(layer);
+        }
+        merge::settle(block, &layers);
+        let all = block.at_ms.iter().chain(&block.histogram_at_ms);
+        let mut days: Vec<i64> = all.map(|&at| day_of(at)).collect();
+        days.sort_unstable();
+        days.dedup();
+        for day in days {
+            let of_day = merge::of_day(block, day);
+            self.output(day, place)?.file.samples(&of_day);
+        }
+        Ok(())
+    }
+
+    /// The latest exemplars of each series and day.
+    fn exemplars(&self) -> Result<HashMap<(i64, u32), Vec<Exemplar>>, Failure> {
+        let mut place_of = vec![0u32; self.sets.order.len()];
+        for (place, &n) in self.sets.order.iter().enumerate() {
+            place_of[n as usize] = place as u32;
+        }
+        let mut found: HashMap<(i64, u32), Vec<Exemplar>> = HashMap::new();
+        for input in &self.inputs {
+            let list = input.block.exemplars().map_err(read_failed(&input.block))?;
+            if list.is_empty() {
+                continue;
+            }
+            let by_number: HashMap<Number, u32> = input
+                .numbers
+                .iter()
+                .enumerate()
+                .filter(|(_, number)| **number != NONE)
+                .map(|(n, &number)| (number, place_of[n]))
+                .collect();
+            for (number, exemplar) in list {
+                let Some(&place) = by_number.get(&number) else { continue };
+                let list = found.entry((day_of(exemplar.at_ms), place)).or_default();
+                if list.contains(&exemplar) {
+                    continue;
+                }
+                if list.len() == EXEMPLARS_MAX {
+                    list.remove(0);
+                }
+                list.push(exemplar);
+            }
+        }
+        Ok(found)
+    }
+
+    fn metadata(&self) -> Result<Vec<MetadataEntry>, Failure> {
+        let mut newest: BTreeMap<(TenantId, String), MetadataEntry> = BTreeMap::new();
+        for input in &self.inputs {
+            for entry in input.block.metadata().map_err(read_failed(&input.block))? {
+                let key = (entry.tenant, entry.metric.clone());
+                if newest.get(&key).is_none_or(|old| old.position <= entry.position) {
+                    newest.insert(key, entry);
+                }
+            }
+        }
+        Ok(newest.into_values().collect())
+    }
+
+    fn finish(mut self) -> Result<Done, Failure> {
+        let mut exemplars = self.exemplars()?;
+        let mut metadata = self.metadata()?;
+        let covers = Covers {
+            from: self.inputs.iter().map(|i| i.block.footer.covers.from).min().unwrap_or(0),
+            to: self.inputs.iter().map(|i| i.block.footer.covers.to).max().unwrap_or(0),
+        };
+        let level = self.inputs.iter().map(|i| i.block.footer.level).max().unwrap_or(0);
+        let outputs = std::mem::take(&mut self.outputs);
+        let count = outputs.len();
+        // ids were given in the order in which days came up
+        for (part, (day, output)) in outputs.into_iter().enumerate() {
+            let last_part = part + 1 == count;
+            let mut extras = Extras::default();
+            for (number, place) in output.members.iter().enumerate() {
+                let list = exemplars.remove(&(day, *place)).unwrap_or_default();
+                extras.exemplars.extend(list.into_iter().map(|e| (number as Number, e)));
+            }
+            if last_part {
+                extras.metadata = std::mem::take(&mut metadata);
+            }
+            let members: Vec<u32> = output.members.iter().map(|&p| self.sets.order[p as usize]).collect();
+            let footer = Footer {
+                id: 0,
+                level: level.saturating_add(1),
+                covers,
+                replaces: self.inputs.iter().map(|i| i.block.id()).collect(),
+                part: part as u32,
+                last_part,
+                min_ms: 0,
+                max_ms: 0,
+                day,
+                window: 0,
+                window_len: 0,
+                series: 0,
+                samples: 0,
+                chunks: 0,
+                groups: 0,
+                directory: Section::default(),
+                index: Section::default(),
+                exemplars: Section::default(),
+                metadata: Section::default(),
+                tombstones: self.job.view.live_tombstones(),
+            };
+            output
+                .file
+                .finish(footer, &self.sets.encode(&members), &extras)
+                .map_err(|e| Failure::Io(output.path.clone(), e))?;
+        }
+        Ok(Done { outputs: count })
+    }
+}

@@ -1,0 +1,339 @@
+//! The engine: applies records of the log in order, seals what it applied into files, compacts these, and answers
+//! selections over heads and files. It starts no thread: one caller applies, one seals and compacts, any number read.
+//!
+//! The log is the only write-ahead log. What is applied but not sealed is lost with the process and comes back by replay
+//! from [`Engine::sealed`].
+
+mod apply;
+mod compact;
+mod last;
+mod open;
+mod quarantine;
+mod seal;
+mod selection;
+mod source;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, RwLock};
+
+use hashbrown::HashMap;
+use host::Host;
+use model::TenantId;
+
+use crate::block::MetadataEntry;
+use crate::cache::Cache;
+use crate::head::SlabPool;
+use crate::manifest::State;
+use crate::table::SeriesTable;
+use crate::window::Window;
+pub use quarantine::Quarantined;
+use quarantine::Quarantine;
+pub(crate) use view::View;
+
+/// Bounds and times of an engine. The defaults are the product's.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Bytes of unsealed samples (16 each, more for histograms) at which a seal is due.
+    pub unsealed_bytes_max: usize,
+    /// Out-of-order samples held at which a seal is due.
+    pub late_samples_max: usize,
+    /// Milliseconds after which applied samples are sealed, however few.
+    pub seal_after_ms: u64,
+    /// Milliseconds without an applied record after which the engine counts as idle.
+    pub idle_after_ms: u64,
+    /// Unsealed bytes an idle engine keeps in memory at most.
+    pub idle_bytes_max: usize,
+    /// Bytes of memory of all heads at which a seal is due.
+    pub memory_bytes_max: usize,
+    /// Bytes of directories and indexes kept in memory.
+    pub index_cache_bytes: usize,
+    /// Bytes of chunks kept in memory.
+    pub chunk_cache_bytes: usize,
+    /// Bytes of chunks a running compaction keeps in memory.
+    pub merge_cache_bytes: usize,
+    /// Level 0 files that are merged at once.
+    pub merge_files: usize,
+    /// Milliseconds that samples are kept; `None`: for ever.
+    pub retention_ms: Option<i64>,
+    /// Number of this owner, written with every commit.
+    pub epoch: u64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings {
+            unsealed_bytes_max: 64 << 20,
+            late_samples_max: 1 << 20,
+            seal_after_ms: 15 * 60 * 1000,
+            idle_after_ms: 5_000,
+            idle_bytes_max: 1 << 20,
+            memory_bytes_max: 1 << 30,
+            index_cache_bytes: 96 << 20,
+            chunk_cache_bytes: 32 << 20,
+            merge_cache_bytes: 64 << 20,
+            merge_files: 8,
+            retention_ms: None,
+            epoch: 0,
+        }
+    }
+}
+
+/// Why an engine does not start. Everything but the identity file is worked around.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "{}: {reason}. This file names the data set and cannot be rebuilt: restore it from a backup, or move the \
+         directory away to start an empty one", path.display()
+    )]
+    Identity { path: PathBuf, reason: String },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+/// Why a seal or a compaction did not happen. Nothing is lost; it can be tried again at any time.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{}: damaged, and set aside", path.display())]
+    Damaged { path: PathBuf },
+}
+
+/// What was found at the start.
+#[derive(Clone, Debug, Default)]
+pub struct OpenReport {
+    /// Replay starts behind this position.
+    pub applied: u64,
+    pub blocks: usize,
+    /// Series that level 0 files name.
+    pub series: usize,
+    /// The manifest could not be used, and the list of blocks comes from their footers.
+    pub rebuilt: bool,
+    pub quarantined: Vec<Quarantined>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SealReport {
+    /// Everything up to this position is in files.
+    pub position: u64,
+    pub samples: u64,
+    pub bytes: u64,
+    pub blocks: usize,
+}
+
+/// Why a seal is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealReason {
+    Bytes,
+    Late,
+    Memory,
+    Age,
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactReport {
+    pub files_in: usize,
+    pub files_out: usize,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpireReport {
+    pub files: usize,
+    pub bytes: u64,
+}
+
+/// Figures for the status page.
+#[derive(Clone, Debug, Default)]
+pub struct EngineStats {
+    /// Series in memory.
+    pub series: usize,
+    pub applied: u64,
+    pub sealed: u64,
+    pub unsealed_samples: u64,
+    pub unsealed_bytes: usize,
+    pub late_samples: usize,
+    pub files: usize,
+    pub files_by_level: Vec<usize>,
+    pub file_bytes: u64,
+    pub file_samples: u64,
+    pub head_bytes: usize,
+    pub table_bytes: usize,
+    pub cache_bytes: usize,
+    pub tombstones: usize,
+    /// Samples of delta rows whose range was covered already.
+    pub deltas_skipped: u64,
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// What readers and writers share.
+pub(crate) struct Shared {
+    pub(crate) host: Host,
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: EngineSettings,
+    pub(crate) table: Arc<SeriesTable>,
+    pub(crate) realm: u64,
+    pub(crate) indexes: Cache,
+    pub(crate) chunks: Cache,
+    /// Groups that a compaction reads; apart from those that queries read.
+    pub(crate) merging: Cache,
+    pub(crate) quarantine: Quarantine,
+    view: RwLock<Arc<View>>,
+}
+
+impl Shared {
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.write().unwrap_or_else(|e| e.into_inner());
+        let mut next = View::clone(&view);
+        change(&mut next);
+        *view = Arc::new(next);
+    }
+}
+
+/// Metadata by tenant and metric.
+type MetadataMap = HashMap<(TenantId, String), MetadataEntry>;
+
+/// What only the thread that seals and compacts touches.
+struct Writer {
+    state: State,
+    /// Which of the two manifests the next commit replaces.
+    slot: usize,
+    /// Files that no manifest names any more.
+    garbage: Vec<PathBuf>,
+    window: Option<Arc<Window>>,
+    window_since_ms: u64,
+    /// Blocks in whose way a compaction found damage.
+    barriers: Vec<u64>,
+    /// Metadata up to this position is in files.
+    metadata_sealed: u64,
+    /// Clock of the last `expire`.
+    expire_seen_ms: Option<i64>,
+}
+
+pub struct Engine {
+    shared: Arc<Shared>,
+    /// Held for writing while a record is applied or a head is frozen, for reading while a selection takes its marks.
+    gate: RwLock<()>,
+    applier: Mutex<apply::Applier>,
+    writer: Mutex<Writer>,
+    pool: Arc<SlabPool>,
+    last: last::LastValues,
+    metadata: RwLock<MetadataMap>,
+    applied: AtomicU64,
+    sealed: AtomicU64,
+    /// Monotonic milliseconds.
+    last_apply_ms: AtomicU64,
+    unsealed_since_ms: AtomicU64,
+    /// Grows whenever series become visible.
+    shown: AtomicU64,
+    deltas_skipped: AtomicU64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.shared.dir.display())
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> EngineError + '_ {
+    move |source| EngineError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl Engine {
+    /// The position up to which records were applied.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Relaxed)
+    }
+
+    /// The position up to which everything is in files.
+    pub fn sealed(&self) -> u64 {
+        self.sealed.load(Relaxed)
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.shared.host.clock.monotonic().as_millis() as u64
+    }
+
+    fn write_gate(&self) -> std::sync::RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn read_gate(&self) -> std::sync::RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn lock_writer(&self) -> std::sync::MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Whether nothing has been applied for a while.
+    fn idle(&self) -> bool {
+        self.monotonic_ms().saturating_sub(self.last_apply_ms.load(Relaxed)) >= self.shared.settings.idle_after_ms
+    }
+
+    /// Why a seal is due now, if it is. The wall clock is not asked: times are measured on the monotonic one.
+    pub fn seal_due(&self, _now_ms: i64) -> Option<SealReason> {
+        let s = &self.shared.settings;
+        let view = self.shared.view();
+        let heads = || view.frozen.iter().chain([&view.active]);
+        let bytes: usize = heads().map(|h| h.sample_bytes()).sum();
+        if bytes == 0 {
+            return None;
+        }
+        let age = self.monotonic_ms().saturating_sub(self.unsealed_since_ms.load(Relaxed));
+        if bytes >= s.unsealed_bytes_max {
+            Some(SealReason::Bytes)
+        } else if heads().map(|h| h.late()).sum::<usize>() >= s.late_samples_max {
+            Some(SealReason::Late)
+        } else if self.pool.bytes() >= s.memory_bytes_max {
+            Some(SealReason::Memory)
+        } else if age >= s.seal_after_ms {
+            Some(SealReason::Age)
+        } else if bytes > s.idle_bytes_max && self.idle() {
+            Some(SealReason::Idle)
+        } else {
+            None
+        }
+    }
+
+    pub fn stats(&self) -> EngineStats {
+        let view = self.shared.view();
+        let heads = || view.frozen.iter().chain([&view.active]);
+        let levels = view.blocks.iter().map(|b| usize::from(b.footer.level) + 1).max();
+        let mut files_by_level = vec![0; levels.unwrap_or(0)];
+        for b in &view.blocks {
+            files_by_level[usize::from(b.footer.level)] += 1;
+        }
+        EngineStats {
+            series: self.shared.table.id_bound(),
+            applied: self.applied(),
+            sealed: self.sealed(),
+            unsealed_samples: heads().map(|h| h.samples()).sum(),
+            unsealed_bytes: heads().map(|h| h.sample_bytes()).sum(),
+            late_samples: heads().map(|h| h.late()).sum(),
+            files: view.blocks.len(),
+            files_by_level,
+            file_bytes: view.blocks.iter().map(|b| b.bytes).sum(),
+            file_samples: view.blocks.iter().map(|b| b.footer.samples).sum(),
+            head_bytes: self.pool.bytes(),
+            table_bytes: self.shared.table.bytes(),
+            cache_bytes: self.shared.indexes.bytes() + self.shared.chunks.bytes() + self.shared.merging.bytes(),
+            tombstones: view.tombstones.len(),
+            deltas_skipped: self.deltas_skipped.load(Relaxed),
+            quarantined: self.shared.quarantine.list(),
+        }
+    }
+}

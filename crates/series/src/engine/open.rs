@@ -1,0 +1,318 @@
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+
+use host::Host;
+
+use super::quarantine::{Quarantine, describe};
+use super::view::{Lost, View};
+use super::{Engine, EngineSettings, MetadataMap, OpenError, OpenReport, Shared, Writer};
+use crate::block::{Block, Footer, ReadError, block_id, block_name};
+use crate::cache::Cache;
+use crate::head::{Head, SlabPool};
+use crate::manifest::{self, Entry, State};
+use crate::table::SeriesTable;
+use crate::window::{Window, window_id, window_name};
+
+/// The file that names the data set: its checksums are bound to the number in it.
+pub(crate) const IDENTITY: &str = "format";
+const IDENTITY_TEXT: &str = "overseer series 1 ";
+/// Free slabs kept for the next head.
+const POOL_BYTES: usize = 256 << 20;
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
+    move |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Reads the identity file, or makes one in a directory that holds nothing of an engine.
+fn identity(host: &Host, dir: &Path) -> Result<u64, OpenError> {
+    let path = dir.join(IDENTITY);
+    let refuse = |reason: &str| OpenError::Identity {
+        path: path.clone(),
+        reason: reason.to_owned(),
+    };
+    match host.files.read(&path) {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|_| refuse("damaged: not a text"))?;
+            let number = text
+                .strip_prefix(IDENTITY_TEXT)
+                .ok_or_else(|| refuse("damaged, or written by another version"))?;
+            let (number, check) = number.trim_end().split_once(' ').unwrap_or((number, ""));
+            let realm = u64::from_str_radix(number, 16).map_err(|_| refuse("damaged: no number"))?;
+            if check != format!("{:08x}", crc32c::crc32c(number.as_bytes())) {
+                return Err(refuse("damaged: its checksum is wrong"));
+            }
+            Ok(realm)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let entries = host.files.list(dir).map_err(io_at(dir))?;
+            let ours = |n: &str| block_id(n).is_some() || window_id(n).is_some() || manifest::NAMES.contains(&n);
+            if entries.iter().any(|e| ours(&e.name)) {
+                return Err(refuse("missing, while there are files that belong to it"));
+            }
+            let realm = host.random.u64();
+            let number = format!("{realm:016x}");
+            let text = format!("{IDENTITY_TEXT}{number} {:08x}\n", crc32c::crc32c(number.as_bytes()));
+            host.files.write_atomic(&path, text.as_bytes()).map_err(io_at(&path))?;
+            Ok(realm)
+        }
+        Err(e) => Err(io_at(&path)(e)),
+    }
+}
+
+impl Engine {
+    /// Opens the data set in `dir`, or makes an empty one. Damage is worked around and reported.
+    pub fn open(
+        host: Host,
+        dir: &Path,
+        settings: EngineSettings,
+        table: Arc<SeriesTable>,
+    ) -> Result<(Engine, OpenReport), OpenError> {
+        host.files.create_dir_all(dir).map_err(io_at(dir))?;
+        let realm = identity(&host, dir)?;
+        let names = host.files.list(dir).map_err(io_at(dir))?;
+        let found = manifest::read(&host.files, dir, realm).map_err(io_at(dir))?;
+        let quarantine = Quarantine::default();
+        for &name in &found.damaged {
+            quarantine.add(name, "damaged manifest: its checksum is wrong".to_owned(), 0, 0);
+        }
+        let on_disk: Vec<u64> = names.iter().filter_map(|e| block_id(&e.name)).collect();
+        let trusted = found.whole && (found.state.is_some() || on_disk.is_empty());
+        if !trusted && found.damaged.is_empty() {
+            quarantine.add(
+                manifest::NAMES[found.slot],
+                "damaged data set: the manifest is missing".to_owned(),
+                0,
+                0,
+            );
+        }
+        let mut state = found.state.unwrap_or_default();
+        let open = |id| Block::open(&host.files, dir, realm, id);
+        let (mut blocks, mut lost) = (Vec::new(), Vec::new());
+        if trusted {
+            for entry in &state.blocks {
+                match open(entry.id) {
+                    Ok(block) => blocks.push(Arc::new(block)),
+                    Err(e) => lost.push(lose(entry.clone(), &e, &quarantine)?),
+                }
+            }
+        } else {
+            rebuild(&mut state, &on_disk, &open, &mut blocks, &mut lost, &quarantine)?;
+        }
+        if trusted && state.generation == 0 {
+            // from here on a missing manifest is a damage
+            for name in manifest::NAMES {
+                state.generation += 1;
+                let path = dir.join(name);
+                host.files
+                    .write_atomic(&path, &state.encode(realm))
+                    .map_err(io_at(&path))?;
+            }
+        }
+        let highest = on_disk.iter().map(|id| id + 1).max().unwrap_or(0);
+        state.next_block = state.next_block.max(highest).max(1);
+        let windows_seen = names.iter().filter_map(|e| window_id(&e.name)).map(|id| id + 1).max();
+        state.next_window = state.next_window.max(windows_seen.unwrap_or(0)).max(1);
+        let (windows, current) = load_windows(&host, dir, realm, &blocks, &table, &quarantine)?;
+        let series = windows.iter().map(|w| w.len() as usize).sum();
+        let metadata = read_metadata(&blocks, &quarantine);
+
+        let pool = Arc::new(SlabPool::new(POOL_BYTES));
+        let applied = state.applied;
+        let mut view = View {
+            blocks,
+            lost,
+            windows,
+            frozen: Vec::new(),
+            active: Arc::new(Head::new(Arc::clone(&pool), applied)),
+            tombstones: Arc::new(state.tombstones.clone()),
+        };
+        view.sort_blocks();
+        let mut garbage = Vec::new();
+        if trusted {
+            for e in &names {
+                let dead = block_id(&e.name).is_some_and(|id| state.blocks.iter().all(|b| b.id != id))
+                    || window_id(&e.name).is_some_and(|id| view.window(id).is_none() && !named(&view, id))
+                    || (e.name.starts_with('.') && e.name.ends_with(".tmp"));
+                if dead && host.files.remove(&dir.join(&e.name)).is_err() {
+                    garbage.push(dir.join(&e.name));
+                }
+            }
+        }
+        let report = OpenReport {
+            applied,
+            blocks: view.blocks.len(),
+            series,
+            rebuilt: !trusted,
+            quarantined: quarantine.list(),
+        };
+        let now_ms = host.clock.monotonic().as_millis() as u64;
+        let metadata_sealed = metadata.values().map(|m| m.position).max().unwrap_or(0).max(applied);
+        let shared = Arc::new(Shared {
+            host,
+            dir: dir.to_owned(),
+            table,
+            realm,
+            indexes: Cache::new(settings.index_cache_bytes),
+            chunks: Cache::new(settings.chunk_cache_bytes),
+            merging: Cache::new(settings.merge_cache_bytes),
+            quarantine,
+            settings,
+            view: RwLock::new(Arc::new(view)),
+        });
+        let engine = Engine {
+            shared,
+            gate: RwLock::new(()),
+            applier: Mutex::default(),
+            writer: Mutex::new(Writer {
+                state,
+                slot: found.slot,
+                garbage,
+                window: current,
+                window_since_ms: now_ms,
+                barriers: Vec::new(),
+                metadata_sealed,
+                expire_seen_ms: None,
+            }),
+            pool,
+            last: Default::default(),
+            metadata: RwLock::new(metadata),
+            applied: AtomicU64::new(applied),
+            sealed: AtomicU64::new(applied),
+            last_apply_ms: AtomicU64::new(now_ms),
+            unsealed_since_ms: AtomicU64::new(now_ms),
+            shown: AtomicU64::new(0),
+            deltas_skipped: AtomicU64::new(0),
+        };
+        Ok((engine, report))
+    }
+}
+
+/// Whether a window is that of a block which cannot be read now.
+fn named(view: &View, window: u64) -> bool {
+    view.lost.iter().any(|l| l.entry.level == 0 && l.entry.window == window)
+}
+
+fn lose(entry: Entry, error: &ReadError, quarantine: &Quarantine) -> Result<Lost, OpenError> {
+    let file = block_name(entry.id);
+    let (mut detail, offset, len) = describe(error);
+    if entry.samples > 0 {
+        detail = format!("{detail}; {} samples are missing", entry.samples);
+    }
+    quarantine.add(&file, detail.clone(), offset, len);
+    Ok(Lost { entry, file, detail })
+}
+
+/// Finds out from footers which blocks are the data set. Nothing is removed then.
+fn rebuild(
+    state: &mut State,
+    on_disk: &[u64],
+    open: &dyn Fn(u64) -> Result<Block, ReadError>,
+    blocks: &mut Vec<Arc<Block>>,
+    lost: &mut Vec<Lost>,
+    quarantine: &Quarantine,
+) -> Result<(), OpenError> {
+    let mut whole: Vec<Block> = Vec::new();
+    for &id in on_disk {
+        match open(id) {
+            Ok(block) => whole.push(block),
+            Err(e) => {
+                let known = state.blocks.iter().find(|b| b.id == id).cloned();
+                let entry = known.unwrap_or(Entry {
+                    id,
+                    level: 0,
+                    covers: crate::block::Covers { from: 0, to: 0 },
+                    min_ms: i64::MIN,
+                    max_ms: i64::MAX,
+                    day: 0,
+                    window: 0,
+                    samples: 0,
+                });
+                lost.push(lose(entry, &e, quarantine)?);
+            }
+        }
+    }
+    let footers: Vec<Footer> = whole.iter().map(|b| b.footer.clone()).collect();
+    let (live, covered) = manifest::rebuild(&footers);
+    let replaced = |id: u64| footers.iter().any(|f| f.replaces.contains(&id));
+    for entry in &state.blocks {
+        if !on_disk.contains(&entry.id) && !replaced(entry.id) {
+            lost.push(lose(entry.clone(), &ReadError::Missing, quarantine)?);
+        }
+    }
+    let newest = footers.iter().max_by_key(|f| (f.covers.to, f.id));
+    for t in newest.iter().flat_map(|f| &f.tombstones) {
+        if !state.tombstones.contains(t) {
+            state.tombstones.push(t.clone());
+        }
+    }
+    state.applied = state.applied.max(covered);
+    blocks.extend(whole.into_iter().filter(|b| live.contains(&b.id())).map(Arc::new));
+    state.blocks = blocks.iter().map(|b| Entry::of(&b.footer)).collect();
+    state.blocks.extend(lost.iter().map(|l| l.entry.clone()));
+    Ok(())
+}
+
+type Windows = (Vec<Arc<Window>>, Option<Arc<Window>>);
+
+/// Reads the series files that level 0 blocks need; the newest goes on being used when it is whole.
+fn load_windows(
+    host: &Host,
+    dir: &Path,
+    realm: u64,
+    blocks: &[Arc<Block>],
+    table: &SeriesTable,
+    quarantine: &Quarantine,
+) -> Result<Windows, OpenError> {
+    let mut needed: Vec<(u64, u64)> = Vec::new();
+    for f in blocks.iter().map(|b| &b.footer).filter(|f| f.level == 0) {
+        match needed.iter_mut().find(|n| n.0 == f.window) {
+            Some(n) => n.1 = n.1.max(f.window_len),
+            None => needed.push((f.window, f.window_len)),
+        }
+    }
+    needed.sort_unstable();
+    let mut windows = Vec::new();
+    let mut current = None;
+    for (id, len) in needed {
+        let name = window_name(id);
+        let window = match Window::load(&host.files, dir, realm, id, len, table) {
+            Ok(window) => window,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Window::new(dir, id),
+            Err(e) => return Err(io_at(&dir.join(&name))(e)),
+        };
+        let lost = window.lost(len);
+        current = None;
+        if lost > 0 {
+            let detail = format!("damaged or missing series file: the labels of {lost} of {len} series are lost");
+            quarantine.add(&name, detail, 0, 0);
+        }
+        let window = Arc::new(window);
+        if lost == 0 {
+            current = Some(Arc::clone(&window));
+        }
+        windows.push(window);
+    }
+    Ok((windows, current))
+}
+
+fn read_metadata(blocks: &[Arc<Block>], quarantine: &Quarantine) -> MetadataMap {
+    let mut map = MetadataMap::new();
+    for block in blocks {
+        let list = block.metadata().unwrap_or_else(|e| {
+            quarantine.block(block, &e);
+            Vec::new()
+        });
+        for entry in list {
+            let key = (entry.tenant, entry.metric.clone());
+            if map.get(&key).is_none_or(|old| old.position <= entry.position) {
+                map.insert(key, entry);
+            }
+        }
+    }
+    map
+}

@@ -1,0 +1,80 @@
+use std::sync::Mutex;
+
+use crate::block::{Block, ReadError, block_name};
+
+/// Damages remembered one by one; further ones are only logged.
+const LISTED_MAX: usize = 1000;
+
+/// Something damaged that answers do without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Name of the file within the engine's directory.
+    pub file: String,
+    /// What of it is damaged, and how.
+    pub detail: String,
+    /// Byte range; the length is 0 when it is the whole file.
+    pub offset: u64,
+    pub len: u64,
+}
+
+impl std::fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} (quarantined)", self.file, self.detail)
+    }
+}
+
+/// What was found damaged so far, each thing once.
+#[derive(Default)]
+pub(crate) struct Quarantine {
+    found: Mutex<Vec<Quarantined>>,
+}
+
+impl Quarantine {
+    pub(crate) fn list(&self) -> Vec<Quarantined> {
+        self.found.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Notes a damage; it is logged when it is new. Returns it as a warning for an answer.
+    pub(crate) fn add(&self, file: &str, detail: String, offset: u64, len: u64) -> String {
+        let one = Quarantined {
+            file: file.to_owned(),
+            detail,
+            offset,
+            len,
+        };
+        let text = one.to_string();
+        let mut found = self.found.lock().unwrap_or_else(|e| e.into_inner());
+        if !found.iter().any(|q| (&q.file, q.offset, q.len) == (&one.file, offset, len)) {
+            tracing::warn!(
+                file,
+                offset,
+                len,
+                detail = one.detail,
+                "damaged data is quarantined; the rest is served"
+            );
+            if found.len() < LISTED_MAX {
+                found.push(one);
+            }
+        }
+        text
+    }
+
+    pub(crate) fn block(&self, block: &Block, error: &ReadError) -> String {
+        let name = block_name(block.id());
+        let (detail, offset, len) = describe(error);
+        self.add(&name, detail, offset, len)
+    }
+}
+
+/// (text, offset, length) of a damage.
+pub(crate) fn describe(error: &ReadError) -> (String, u64, u64) {
+    match error {
+        ReadError::Damaged(what, offset, len) => (
+            format!("damaged {what}: checksum or form of {len} bytes at offset {offset} is wrong"),
+            *offset,
+            *len,
+        ),
+        ReadError::Missing => ("damaged data set: the file is missing".to_owned(), 0, 0),
+        ReadError::Io(e) => (format!("cannot be read: {e}"), 0, 0),
+    }
+}

@@ -1,0 +1,297 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use model::{SeriesBlock, SeriesId, TimeRange};
+
+use super::view::View;
+use super::{Engine, EngineError, ExpireReport, SealReport, Writer, io_error};
+use crate::block::{Block, BlockWriter, Covers, Extras, Footer, ReadError, Section, block_name};
+use crate::head::{Head, Mark};
+use crate::manifest::{Entry, NAMES, State};
+use crate::window::Window;
+
+/// How long a window takes up new series before the next begins.
+const WINDOW_MS: u64 = 2 * 60 * 60 * 1000;
+
+/// A footer of what is not known yet.
+pub(super) fn blank_footer() -> Footer {
+    Footer {
+        id: 0,
+        level: 0,
+        covers: Covers { from: 0, to: 0 },
+        replaces: Vec::new(),
+        part: 0,
+        last_part: true,
+        min_ms: 0,
+        max_ms: 0,
+        day: 0,
+        window: 0,
+        window_len: 0,
+        series: 0,
+        samples: 0,
+        chunks: 0,
+        groups: 0,
+        directory: Section::default(),
+        index: Section::default(),
+        exemplars: Section::default(),
+        metadata: Section::default(),
+        tombstones: Vec::new(),
+    }
+}
+
+impl Engine {
+    /// Puts everything applied so far into files. Records may be applied and series read meanwhile. On an error nothing
+    /// is lost: the samples stay in memory and in the log.
+    pub fn seal(&self) -> Result<SealReport, EngineError> {
+        let mut writer = self.lock_writer();
+        let mut report = SealReport::default();
+        // what an earlier attempt left goes first, so that heads do not pile up while the disk is full
+        if !self.shared.view().frozen.is_empty() {
+            self.seal_frozen(&mut writer, None, &mut report)?;
+        }
+        let position = {
+            let _gate = self.write_gate();
+            self.freeze();
+            self.unsealed_since_ms.store(self.monotonic_ms(), Relaxed);
+            self.applied()
+        };
+        self.seal_frozen(&mut writer, Some(position), &mut report)?;
+        report.position = self.sealed();
+        Ok(report)
+    }
+
+    /// Writes the frozen heads and commits them; `position`: up to where they cover everything, when no active head has
+    /// older samples.
+    fn seal_frozen(
+        &self,
+        writer: &mut Writer,
+        position: Option<u64>,
+        report: &mut SealReport,
+    ) -> Result<(), EngineError> {
+        let heads = self.shared.view().frozen.clone();
+        let Some(applied) = position.or_else(|| heads.last().map(|h| h.to())) else {
+            return Ok(());
+        };
+        if heads.is_empty() && applied <= writer.state.applied {
+            return Ok(());
+        }
+        let others_max_ms = self.shared.view().blocks_max_ms();
+        let mut blocks = Vec::new();
+        for head in &heads {
+            match self.write_head(writer, head) {
+                Ok(block) => blocks.push(block),
+                Err(e) => {
+                    writer.garbage.extend(blocks.iter().map(|b: &Arc<Block>| b.path.clone()));
+                    return Err(e);
+                }
+            }
+        }
+        self.commit(writer, applied, &blocks, &[], &heads)?;
+        for head in &heads {
+            self.last.sealed(head, &head.ids(), others_max_ms);
+            writer.metadata_sealed = writer.metadata_sealed.max(head.to());
+        }
+        self.sealed.store(applied, Relaxed);
+        report.samples += blocks.iter().map(|b| b.footer.samples).sum::<u64>();
+        report.bytes += blocks.iter().map(|b| b.bytes).sum::<u64>();
+        report.blocks += blocks.len();
+        Ok(())
+    }
+
+    /// The window that takes up new series now. A window whose file could not be written is given up: what its pages
+    /// hold after a failed sync is not known.
+    fn window(&self, writer: &mut Writer, ids: &[SeriesId]) -> Result<Arc<Window>, EngineError> {
+        let now = self.monotonic_ms();
+        if now.saturating_sub(writer.window_since_ms) >= WINDOW_MS {
+            writer.window = None;
+        }
+        let window = match writer.window.take() {
+            Some(window) => window,
+            None => {
+                let window = Arc::new(Window::new(&self.shared.dir, writer.state.next_window));
+                writer.state.next_window += 1;
+                writer.window_since_ms = now;
+                self.shared.change_view(|v| v.windows.push(Arc::clone(&window)));
+                window
+            }
+        };
+        let s = &self.shared;
+        window
+            .add(&*s.host.files, s.realm, &s.table, ids)
+            .map_err(io_error(window.path()))?;
+        writer.window = Some(Arc::clone(&window));
+        Ok(window)
+    }
+
+    fn write_head(&self, writer: &mut Writer, head: &Head) -> Result<Arc<Block>, EngineError> {
+        let s = &self.shared;
+        let ids = head.ids();
+        let window = self.window(writer, &ids)?;
+        let id = writer.state.next_block;
+        writer.state.next_block += 1;
+        let path = s.dir.join(block_name(id));
+        let mut numbered: Vec<(u32, SeriesId)> = Vec::with_capacity(ids.len());
+        window.numbers_of(&ids, |i, n| numbered.push((n, ids[i])));
+        numbered.sort_unstable();
+        let mut file = BlockWriter::create(&s.host.files, &s.dir, s.realm, id).map_err(io_error(&path))?;
+        let mut extras = Extras::default();
+        let mut block = SeriesBlock::default();
+        for (number, id) in numbered {
+            block.clear();
+            head.read(id, Mark::ALL, TimeRange::ALL, &mut block);
+            if !block.is_empty() {
+                file.series(number).map_err(io_error(&path))?;
+                file.samples(&block);
+            }
+            extras
+                .exemplars
+                .extend(head.exemplars(id).into_iter().map(|e| (number, e)));
+        }
+        let known = self.metadata.read().unwrap_or_else(|e| e.into_inner());
+        let new = known
+            .values()
+            .filter(|m| m.position > writer.metadata_sealed && m.position <= head.to());
+        extras.metadata.extend(new.cloned());
+        drop(known);
+        extras.metadata.sort_by(|a, b| (a.tenant, &a.metric).cmp(&(b.tenant, &b.metric)));
+        let footer = Footer {
+            covers: Covers {
+                from: head.from,
+                to: head.to(),
+            },
+            window: window.id,
+            window_len: window.len(),
+            tombstones: s.view().live_tombstones(),
+            ..blank_footer()
+        };
+        file.finish(footer, &[], &extras).map_err(io_error(&path))?;
+        self.open_new(id)
+    }
+
+    /// Opens a block that was just written.
+    pub(super) fn open_new(&self, id: u64) -> Result<Arc<Block>, EngineError> {
+        let s = &self.shared;
+        let path = s.dir.join(block_name(id));
+        match Block::open(&s.host.files, &s.dir, s.realm, id) {
+            Ok(block) => Ok(Arc::new(block)),
+            Err(ReadError::Io(e)) => Err(io_error(&path)(std::io::Error::other(e))),
+            Err(_) => Err(EngineError::Damaged { path }),
+        }
+    }
+
+    /// Makes a change of the data set durable, shows it to readers, and unlinks what is no longer part of it.
+    pub(super) fn commit(
+        &self,
+        writer: &mut Writer,
+        applied: u64,
+        add: &[Arc<Block>],
+        remove: &[u64],
+        heads: &[Arc<Head>],
+    ) -> Result<(), EngineError> {
+        let s = &self.shared;
+        let mut next = View::clone(&s.view());
+        apply_change(&mut next, add, remove, heads);
+        let state = State {
+            generation: writer.state.generation + 1,
+            epoch: s.settings.epoch,
+            applied,
+            blocks: next
+                .blocks
+                .iter()
+                .map(|b| Entry::of(&b.footer))
+                .chain(next.lost.iter().map(|l| l.entry.clone()))
+                .collect(),
+            // of a delete behind this position the record is still in the log
+            tombstones: next.live_tombstones(),
+            ..writer.state.clone()
+        };
+        let path = s.dir.join(NAMES[writer.slot]);
+        if let Err(e) = s.host.files.write_atomic(&path, &state.encode(s.realm)) {
+            // it may be there all the same: the new files stay until a later commit tells otherwise
+            writer.state.generation += 1;
+            writer.garbage.extend(add.iter().map(|b| b.path.clone()));
+            return Err(io_error(&path)(e));
+        }
+        writer.slot = 1 - writer.slot;
+        writer.state = state;
+        let current = writer.window.as_ref().map(|w| w.id);
+        let mut dropped = Vec::new();
+        s.change_view(|view| {
+            let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
+            dropped.extend(gone.map(|b| b.path.clone()));
+            apply_change(view, add, remove, heads);
+            let live = view.live_tombstones();
+            if live.len() < view.tombstones.len() {
+                view.tombstones = Arc::new(live);
+            }
+            let used: Vec<u64> = view
+                .blocks
+                .iter()
+                .filter(|b| b.footer.level == 0)
+                .map(|b| b.footer.window)
+                .chain(view.lost.iter().map(|l| l.entry.window))
+                .chain(current)
+                .collect();
+            view.windows.retain(|w| {
+                let keep = used.contains(&w.id);
+                if !keep {
+                    dropped.push(w.path().to_owned());
+                }
+                keep
+            });
+        });
+        for &id in remove {
+            s.indexes.forget(id);
+            s.chunks.forget(id);
+        }
+        self.unlink(writer, dropped);
+        Ok(())
+    }
+
+    /// Unlinks files that no manifest names; what does not go now is tried again at the next commit.
+    fn unlink(&self, writer: &mut Writer, mut paths: Vec<PathBuf>) {
+        paths.append(&mut writer.garbage);
+        let files = &self.shared.host.files;
+        for path in paths {
+            match files.remove(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => writer.garbage.push(path),
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes files whose samples are all older than the retention. A file goes only when two calls in a row find it
+    /// so: one jump of the clock deletes nothing.
+    pub fn expire(&self, now_ms: i64) -> Result<ExpireReport, EngineError> {
+        let mut writer = self.lock_writer();
+        let before = writer.expire_seen_ms.replace(now_ms);
+        let (Some(retention), Some(before)) = (self.shared.settings.retention_ms, before) else {
+            return Ok(ExpireReport::default());
+        };
+        let limit = now_ms.min(before).saturating_sub(retention);
+        let view = self.shared.view();
+        let old: Vec<&Arc<Block>> = view.blocks.iter().filter(|b| b.footer.max_ms < limit).collect();
+        if old.is_empty() {
+            return Ok(ExpireReport::default());
+        }
+        if old.iter().any(|b| b.footer.metadata.len > 0) {
+            // what metrics are must outlive the files it came with: the next seal writes it again
+            writer.metadata_sealed = 0;
+        }
+        let ids: Vec<u64> = old.iter().map(|b| b.id()).collect();
+        let applied = writer.state.applied;
+        self.commit(&mut writer, applied, &[], &ids, &[])?;
+        Ok(ExpireReport {
+            files: old.len(),
+            bytes: old.iter().map(|b| b.bytes).sum(),
+        })
+    }
+}
+
+fn apply_change(view: &mut View, add: &[Arc<Block>], remove: &[u64], heads: &[Arc<Head>]) {
+    view.blocks.retain(|b| !remove.contains(&b.id()));
+    view.blocks.extend(add.iter().cloned());
+    view.frozen.retain(|h| !heads.iter().any(|done| Arc::ptr_eq(done, h)));
+    view.sort_blocks();
+}

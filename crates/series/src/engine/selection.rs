@@ -1,0 +1,405 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use model::{Budget, Labels, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want};
+
+use super::view::View;
+use super::{Engine, Shared};
+use crate::block::{Block, Chunk, Directory, NO_SERIES, Number, ReadError};
+use crate::head::Mark;
+use crate::merge;
+use crate::tombstone::Tombstone;
+
+/// No number.
+const NONE: Number = Number::MAX;
+
+/// One block of a selection: which of its series is which entry.
+pub(super) struct Source {
+    block: Arc<Block>,
+    /// Number of each entry in the block; `NONE` when it is not there.
+    column: Arc<Vec<Number>>,
+    /// `None` when it is damaged.
+    directory: OnceLock<Option<Arc<Directory>>>,
+}
+
+/// The newest sample of a series, when it need not be read.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Newest {
+    Unknown,
+    Known(i64, f64),
+}
+
+/// Series, and where their samples are.
+pub(super) struct Selection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) view: Arc<View>,
+    pub(super) tenant: TenantId,
+    pub(super) range: TimeRange,
+    pub(super) want: Want,
+    /// Ids of the entries; `NO_SERIES` for series that only files know.
+    pub(super) ids: Vec<SeriesId>,
+    /// Labels of the entries, or nothing when the table has them all.
+    pub(super) labels: Vec<Labels>,
+    /// What may be seen of the active head.
+    pub(super) marks: Vec<Mark>,
+    pub(super) newest: Vec<Newest>,
+    pub(super) sources: Vec<Source>,
+    pub(super) tombstones: Vec<Tombstone>,
+    pub(super) warnings: Mutex<BTreeSet<String>>,
+}
+
+impl Source {
+    pub(super) fn new(block: Arc<Block>, column: Arc<Vec<Number>>) -> Self {
+        Source {
+            block,
+            column,
+            directory: OnceLock::new(),
+        }
+    }
+
+    /// The number of an entry in this block.
+    pub(super) fn number(&self, index: usize) -> Number {
+        self.column.get(index).copied().unwrap_or(NONE)
+    }
+
+    /// Gives `kept` what `twin` has here.
+    pub(super) fn join(&mut self, kept: usize, twin: usize) {
+        let number = self.number(twin);
+        if number != NONE && self.number(kept) == NONE {
+            let column = Arc::make_mut(&mut self.column);
+            column.resize(column.len().max(kept + 1), NONE);
+            column[kept] = number;
+        }
+    }
+
+    /// Puts entries into a new order; columns that blocks share stay shared.
+    pub(super) fn permute(sources: &mut [Source], order: &[u32]) {
+        let mut done: Vec<(Arc<Vec<Number>>, Arc<Vec<Number>>)> = Vec::new();
+        for source in sources {
+            source.column = match done.iter().find(|(old, _)| Arc::ptr_eq(old, &source.column)) {
+                Some((_, new)) => Arc::clone(new),
+                None => {
+                    let new = Arc::new(order.iter().map(|&i| source.number(i as usize)).collect());
+                    done.push((Arc::clone(&source.column), Arc::clone(&new)));
+                    new
+                }
+            };
+        }
+    }
+
+    /// Later positions win.
+    pub(super) fn priority(&self) -> (u64, u64, u64) {
+        let f = &self.block.footer;
+        (f.covers.to, f.covers.from, f.id)
+    }
+
+    /// Exemplars of the selection's entries; none when they are damaged.
+    pub(super) fn exemplars(&self, shared: &Shared) -> Vec<(usize, model::Exemplar)> {
+        if self.block.footer.exemplars.len == 0 {
+            return Vec::new();
+        }
+        let list = self.block.exemplars().unwrap_or_else(|e| {
+            shared.quarantine.block(&self.block, &e);
+            Vec::new()
+        });
+        let entry: hashbrown::HashMap<Number, usize> =
+            self.column.iter().enumerate().map(|(i, &n)| (n, i)).collect();
+        list.into_iter()
+            .filter_map(|(n, e)| Some((*entry.get(&n).filter(|_| n != NONE)?, e)))
+            .collect()
+    }
+}
+
+impl Selection {
+    fn warn(&self, text: String) {
+        self.warnings.lock().unwrap_or_else(|e| e.into_inner()).insert(text);
+    }
+
+    /// What to do about a part that cannot be read: damage is passed over and said, other errors end the read.
+    fn failed(&self, block: &Block, error: &ReadError) -> Result<(), SourceError> {
+        if let ReadError::Io(e) = error {
+            return Err(SourceError::Io(format!("{}: {e}", block.path.display())));
+        }
+        self.warn(self.shared.quarantine.block(block, error));
+        Ok(())
+    }
+
+    fn directory(&self, source: &Source) -> Result<Option<Arc<Directory>>, SourceError> {
+        if let Some(found) = source.directory.get() {
+            return Ok(found.clone());
+        }
+        let found = match source.block.directory(&self.shared.indexes) {
+            Ok(d) => Some(d),
+            Err(e) => {
+                self.failed(&source.block, &e)?;
+                None
+            }
+        };
+        Ok(source.directory.get_or_init(|| found).clone())
+    }
+
+    /// Calls `each` with the chunks of an entry that overlap the range, block by block in rising priority.
+    fn chunks(
+        &self,
+        index: usize,
+        range: TimeRange,
+        mut each: impl FnMut(&Block, &Directory, &[Chunk]) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        let mut chunks = Vec::new();
+        for source in &self.sources {
+            let number = source.number(index);
+            if number == NONE || !source.block.range().overlaps(&range) {
+                continue;
+            }
+            let Some(directory) = self.directory(source)? else { continue };
+            chunks.clear();
+            if directory.chunks(number, &mut chunks).is_err() {
+                let s = source.block.footer.directory;
+                self.failed(&source.block, &ReadError::Damaged("directory", s.offset, s.len))?;
+            }
+            chunks.retain(|c| c.range().overlaps(&range));
+            if !chunks.is_empty() {
+                each(&source.block, &directory, &chunks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the block by an entry's samples within the range.
+    pub(super) fn read_range(
+        &self,
+        index: usize,
+        range: TimeRange,
+        block: &mut SeriesBlock,
+        budget: &Budget,
+    ) -> Result<(), SourceError> {
+        block.clear();
+        let cuts = self.cuts(index);
+        let mut layers = Vec::new();
+        self.chunks(index, range, |file, directory, chunks| {
+            let layer = merge::begin(block);
+            layers.push(layer);
+            for c in chunks {
+                budget.samples(u64::from(c.count))?;
+                let done = file
+                    .group(directory, c.group, &self.shared.chunks)
+                    .and_then(|group| file.decode(directory, &group, c, range, block));
+                if let Err(e) = done {
+                    self.failed(file, &e)?;
+                }
+            }
+            cut(block, layer, &cuts, file.footer.covers.to);
+            Ok(())
+        })?;
+        let id = self.ids[index];
+        if id != NO_SERIES {
+            for head in &self.view.frozen {
+                let layer = merge::begin(block);
+                layers.push(layer);
+                head.read(id, Mark::ALL, range, block);
+                cut(block, layer, &cuts, head.to());
+            }
+            let mark = self.marks.get(index).copied().unwrap_or(Mark::ALL);
+            if !mark.is_empty() {
+                layers.push(merge::begin(block));
+                let before = block.at_ms.len();
+                self.view.active.read(id, mark, range, block);
+                budget.samples((block.at_ms.len() - before) as u64)?;
+            }
+        }
+        merge::settle(block, &layers);
+        Ok(())
+    }
+
+    /// Tombstones that match an entry's labels.
+    fn cuts(&self, index: usize) -> Vec<&Tombstone> {
+        if self.tombstones.is_empty() {
+            return Vec::new();
+        }
+        let labels = self.labels(index);
+        self.tombstones
+            .iter()
+            .filter(|t| t.matches(self.tenant, &labels))
+            .collect()
+    }
+
+    /// Whether an entry has (or, as far as chunk bounds tell, may have) samples in the range.
+    pub(super) fn touches(&self, index: usize, budget: &Budget) -> Result<bool, SourceError> {
+        budget.check()?;
+        let mut found = false;
+        let plain = self.tombstones.is_empty();
+        self.chunks(index, self.range, |_, _, _| {
+            found = true;
+            Ok(())
+        })?;
+        if found && plain {
+            return Ok(true);
+        }
+        let mut block = SeriesBlock::default();
+        if found {
+            self.read_range(index, self.range, &mut block, budget)?;
+            return Ok(!block.is_empty());
+        }
+        let id = self.ids[index];
+        if id == NO_SERIES {
+            return Ok(false);
+        }
+        for head in &self.view.frozen {
+            head.read(id, Mark::ALL, self.range, &mut block);
+        }
+        self.view
+            .active
+            .read(id, self.marks.get(index).copied().unwrap_or(Mark::ALL), self.range, &mut block);
+        if !plain && !block.is_empty() {
+            self.read_range(index, self.range, &mut block, budget)?;
+        }
+        Ok(!block.is_empty())
+    }
+
+    pub(super) fn take_warnings(&self) -> Vec<String> {
+        self.warnings
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .iter()
+            .cloned()
+            .collect()
+    }
+}
+
+fn cut(block: &mut SeriesBlock, layer: merge::Layer, cuts: &[&Tombstone], to: u64) {
+    let ranges: Vec<TimeRange> = cuts.iter().filter(|t| to < t.position).map(|t| t.range).collect();
+    if !ranges.is_empty() {
+        merge::cut(block, layer, &ranges);
+    }
+}
+
+impl SeriesSet for Selection {
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        match self.labels.get(index) {
+            Some(l) => l.clone(),
+            None => self.shared.table.labels(self.ids[index]),
+        }
+    }
+
+    fn read(&self, index: usize, block: &mut SeriesBlock, budget: &Budget) -> Result<(), SourceError> {
+        if let Some(Newest::Known(at, value)) = self.newest.get(index)
+            && *at <= self.range.end_ms
+        {
+            block.clear();
+            budget.samples(1)?;
+            if self.range.contains(*at) {
+                merge::push_float(block, *at, *value, 0);
+            }
+            return Ok(());
+        }
+        self.read_range(index, self.range, block, budget)?;
+        if self.want == Want::Last {
+            keep_last(block);
+        }
+        Ok(())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.take_warnings()
+    }
+}
+
+/// Leaves the newest sample only.
+fn keep_last(block: &mut SeriesBlock) {
+    let float = block.at_ms.last().copied();
+    let histogram = block.histogram_at_ms.last().copied();
+    let floats = if float > histogram { 1 } else { 0 };
+    let histograms = if histogram > float { 1 } else { 0 };
+    fn tail<T>(v: &mut Vec<T>, n: usize) {
+        v.drain(..v.len().saturating_sub(n));
+    }
+    tail(&mut block.at_ms, floats);
+    tail(&mut block.values, floats);
+    tail(&mut block.start_ms, floats);
+    tail(&mut block.histogram_at_ms, histograms);
+    tail(&mut block.histograms, histograms);
+    tail(&mut block.histogram_start_ms, histograms);
+}
+
+impl Engine {
+    /// The level 0 blocks that overlap the range, with the numbers that their windows gave these series.
+    pub(super) fn sources_of_windows(&self, view: &View, ids: &[SeriesId], range: TimeRange) -> Vec<Source> {
+        let mut columns: Vec<(u64, Arc<Vec<Number>>)> = Vec::new();
+        let mut sources = Vec::new();
+        for block in view.blocks.iter().filter(|b| b.footer.level == 0) {
+            if !block.range().overlaps(&range) {
+                continue;
+            }
+            let id = block.footer.window;
+            let column = match columns.iter().find(|c| c.0 == id) {
+                Some((_, c)) => Arc::clone(c),
+                None => {
+                    let mut column = vec![NONE; ids.len()];
+                    if let Some(window) = view.window(id) {
+                        window.numbers_of(ids, |i, n| column[i] = n);
+                    }
+                    let column = Arc::new(column);
+                    columns.push((id, Arc::clone(&column)));
+                    column
+                }
+            };
+            sources.push(Source::new(Arc::clone(block), column));
+        }
+        sources
+    }
+
+    /// The newest float of a series anywhere, with its start time.
+    pub(super) fn newest_float(&self, id: SeriesId) -> Option<(i64, f64, i64)> {
+        let view = self.shared.view();
+        let labels = self.shared.table.labels(id);
+        let tenant = self.shared.table.tenant_of(id);
+        let matchers: Vec<model::Matcher> = labels.iter().map(|(n, v)| model::Matcher::equal(n, v)).collect();
+        let mut sources = self.sources_of_windows(&view, &[id], TimeRange::ALL);
+        for block in view.blocks.iter().filter(|b| b.footer.level > 0) {
+            let Ok(index) = block.index(&self.shared.indexes) else { continue };
+            let numbers = index.select(tenant, &matchers);
+            let same = numbers.into_iter().find(|&n| index.labels(n) == labels);
+            if let Some(number) = same {
+                sources.push(Source::new(Arc::clone(block), Arc::new(vec![number])));
+            }
+        }
+        sources.sort_by_key(Source::priority);
+        let selection = Selection {
+            shared: Arc::clone(&self.shared),
+            tenant,
+            range: TimeRange::ALL,
+            want: Want::Samples,
+            ids: vec![id],
+            labels: vec![labels],
+            marks: vec![Mark::ALL],
+            newest: Vec::new(),
+            tombstones: view.tombstones.to_vec(),
+            warnings: Mutex::default(),
+            sources,
+            view,
+        };
+        let mut from = vec![i64::MIN];
+        let _ = selection.chunks(0, TimeRange::ALL, |_, _, chunks| {
+            from.extend(chunks.iter().filter(|c| !c.histograms).map(|c| c.min_ms));
+            Ok(())
+        });
+        from.sort_unstable();
+        let budget = Budget::unlimited();
+        let mut block = SeriesBlock::default();
+        // from the newest chunk backwards, in case what it holds was deleted
+        for &from in from.iter().rev() {
+            let range = TimeRange::new(from, i64::MAX);
+            if selection.read_range(0, range, &mut block, &budget).is_ok()
+                && let Some(&at) = block.at_ms.last()
+            {
+                let i = block.at_ms.len() - 1;
+                return Some((at, block.values[i], block.start_ms.get(i).copied().unwrap_or(0)));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,372 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+use hashbrown::HashMap;
+use model::{
+    Budget, Cardinality, Exemplar, Found, Hints, Labels, Matcher, Metadata, SampleSource, SelectRequest, SeriesId,
+    SeriesSet, SourceError, TenantId, TimeRange, Want,
+};
+
+use super::Engine;
+use super::selection::{Newest, Selection, Source};
+use super::view::View;
+use crate::block::{NO_SERIES, Number, ReadError};
+use crate::head::Mark;
+
+/// No number.
+const NONE: Number = Number::MAX;
+
+impl Engine {
+    fn selection(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Selection, SourceError> {
+        let (tenant, range, want) = (request.tenant, request.range, request.hints.want);
+        let table = &self.shared.table;
+        let shown = self.shown.load(Relaxed);
+        let mut ids = table.select(tenant, request.matchers, budget)?;
+        let gate = self.read_gate();
+        let view = self.shared.view();
+        if self.shown.load(Relaxed) != shown {
+            // a batch that brought new series came in between: see it whole
+            ids = table.select(tenant, request.matchers, budget)?;
+        }
+        let mut marks = vec![Mark::default(); ids.len()];
+        let mut newest = Vec::new();
+        if want == Want::Last {
+            self.newest(&view, &ids, &mut marks, &mut newest);
+        } else {
+            view.active.marks(&ids, |i, mark, _| marks[i] = mark, false);
+        }
+        drop(gate);
+        let mut selection = Selection {
+            shared: Arc::clone(&self.shared),
+            tenant,
+            range,
+            want,
+            tombstones: view.tombstones.iter().filter(|t| t.tenant == tenant).cloned().collect(),
+            sources: self.sources_of_windows(&view, &ids, range),
+            ids,
+            labels: Vec::new(),
+            marks,
+            newest,
+            warnings: Mutex::default(),
+            view,
+        };
+        self.add_files(&mut selection, request.matchers, budget)?;
+        self.tidy(&mut selection);
+        budget.series(selection.ids.len() as u64)?;
+        Ok(selection)
+    }
+
+    /// Finds the newest sample of each series where heads and the values of the last seals tell it for sure.
+    fn newest(&self, view: &View, ids: &[SeriesId], marks: &mut [Mark], newest: &mut Vec<Newest>) {
+        // (newest known, may be trusted)
+        let mut best: Vec<(Option<(i64, f64)>, bool)> = vec![(None, true); ids.len()];
+        let files_max = view.blocks_max_ms();
+        let no_files = view.blocks.is_empty() && view.lost.is_empty();
+        self.last.get(ids, |i, value| best[i].0 = value);
+        let known: Vec<bool> = best.iter().map(|b| b.0.is_some() || no_files).collect();
+        let mut head = |head: &crate::head::Head, marks: &mut [Mark]| {
+            head.marks(
+                ids,
+                |i, mark, last| {
+                    marks[i] = mark;
+                    match last {
+                        Some(v) if best[i].0.is_none_or(|b| b.0 <= v.0) => best[i].0 = Some(v),
+                        None if !mark.is_empty() => best[i].1 = false,
+                        _ => {}
+                    }
+                },
+                true,
+            );
+        };
+        for frozen in &view.frozen {
+            head(frozen, marks);
+        }
+        head(&view.active, marks);
+        let cut = !view.tombstones.is_empty();
+        newest.extend(best.iter().zip(known).map(|((value, trusted), known)| match value {
+            Some((at, v)) if *trusted && !cut && (known || *at > files_max) => Newest::Known(*at, *v),
+            _ => Newest::Unknown,
+        }));
+    }
+
+    /// Adds what files above level 0 hold, and says what cannot be had.
+    fn add_files(&self, s: &mut Selection, matchers: &[Matcher], budget: &Budget) -> Result<(), SourceError> {
+        let mut warnings = BTreeSet::new();
+        for lost in s.view.lost.iter().filter(|l| l.entry.range().overlaps(&s.range)) {
+            warnings.insert(format!("{}: {} (quarantined)", lost.file, lost.detail));
+        }
+        let view = Arc::clone(&s.view);
+        let above = || view.blocks.iter().filter(|b| b.footer.level > 0 && b.range().overlaps(&s.range));
+        let mut by_id: HashMap<u32, u32> = HashMap::new();
+        if above().next().is_some() {
+            by_id.extend(s.ids.iter().enumerate().map(|(i, id)| (id.0, i as u32)));
+        }
+        let mut by_labels: HashMap<Labels, u32> = HashMap::new();
+        let mut added = Vec::new();
+        let mut bytes = Vec::new();
+        for block in above() {
+            budget.check()?;
+            let index = match block.index(&self.shared.indexes) {
+                Ok(index) => index,
+                Err(ReadError::Io(e)) => return Err(SourceError::Io(format!("{}: {e}", block.path.display()))),
+                Err(e) => {
+                    warnings.insert(self.shared.quarantine.block(block, &e));
+                    continue;
+                }
+            };
+            let mut column = vec![NONE; s.ids.len()];
+            for number in index.select(s.tenant, matchers) {
+                bytes.clear();
+                index.write_labels(number, &mut bytes);
+                let id = self.shared.table.find(s.tenant, &bytes);
+                let next = s.ids.len() as u32;
+                let entry = match id {
+                    Some(id) => *by_id.entry(id.0).or_insert(next),
+                    None => {
+                        let Ok(labels) = Labels::from_bytes(&bytes) else { continue };
+                        *by_labels.entry(labels).or_insert(next)
+                    }
+                };
+                if entry == next {
+                    s.ids.push(id.unwrap_or(NO_SERIES));
+                    s.marks.push(Mark::default());
+                    if s.want == Want::Last {
+                        s.newest.push(Newest::Unknown);
+                    }
+                }
+                if column.len() <= entry as usize {
+                    column.resize(entry as usize + 1, NONE);
+                }
+                column[entry as usize] = number;
+            }
+            added.push(Source::new(Arc::clone(block), Arc::new(column)));
+        }
+        s.sources.extend(added);
+        if !by_labels.is_empty() {
+            s.labels = self.shared.table.labels_of(&s.ids);
+            for (labels, entry) in by_labels {
+                s.labels[entry as usize] = labels;
+            }
+        }
+        s.warnings = Mutex::new(warnings);
+        Ok(())
+    }
+
+    /// Sorts entries by labels, drops those that nothing holds, and joins those that are one series.
+    fn tidy(&self, s: &mut Selection) {
+        let held = |i: usize| {
+            s.marks.get(i).is_some_and(|m| !m.is_empty())
+                || s.sources.iter().any(|f| f.number(i) != NONE)
+                || s.view.frozen.iter().any(|h| s.ids[i] != NO_SERIES && !h.mark(s.ids[i]).is_empty())
+        };
+        let mut order: Vec<u32> = (0..s.ids.len() as u32).filter(|&i| held(i as usize)).collect();
+        if s.labels.is_empty() {
+            let mut ids: Vec<SeriesId> = order.iter().map(|&i| s.ids[i as usize]).collect();
+            self.shared.table.sort_by_labels(&mut ids);
+            let place: HashMap<u32, u32> = order.iter().map(|&i| (s.ids[i as usize].0, i)).collect();
+            order = ids.iter().map(|id| place[&id.0]).collect();
+        } else {
+            order.sort_by(|&a, &b| s.labels[a as usize].cmp(&s.labels[b as usize]));
+        }
+        // a series that entered the table while files were asked is there twice
+        let mut twins: Vec<(u32, u32)> = Vec::new();
+        if !s.labels.is_empty() {
+            let labels = &s.labels;
+            order.dedup_by(|next, kept| {
+                let same = labels[*next as usize] == labels[*kept as usize];
+                if same {
+                    twins.push((*kept, *next));
+                }
+                same
+            });
+        }
+        for &(kept, twin) in &twins {
+            let (kept, twin) = (kept as usize, twin as usize);
+            if s.ids[kept] == NO_SERIES {
+                s.ids[kept] = s.ids[twin];
+                s.marks[kept] = s.marks[twin];
+            }
+            for f in &mut s.sources {
+                f.join(kept, twin);
+            }
+        }
+        s.ids = order.iter().map(|&i| s.ids[i as usize]).collect();
+        s.marks = order.iter().map(|&i| s.marks[i as usize]).collect();
+        if !s.newest.is_empty() {
+            s.newest = order.iter().map(|&i| s.newest[i as usize]).collect();
+        }
+        if !s.labels.is_empty() {
+            s.labels = order.iter().map(|&i| s.labels[i as usize].clone()).collect();
+        }
+        Source::permute(&mut s.sources, &order);
+        let priority = |f: &Source| f.priority();
+        s.sources.sort_by_key(priority);
+    }
+
+    fn found<T: Ord>(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+        mut each: impl FnMut(Labels, &mut BTreeSet<T>),
+    ) -> Result<Found<T>, SourceError> {
+        let (mut items, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+        let all = [Vec::new()];
+        for matchers in if any_of.is_empty() { &all } else { any_of } {
+            let request = SelectRequest {
+                tenant,
+                matchers,
+                range,
+                hints: Hints {
+                    want: Want::Labels,
+                    ..Hints::default()
+                },
+            };
+            let selection = self.selection(&request, budget)?;
+            for i in 0..selection.len() {
+                if selection.touches(i, budget)? {
+                    each(selection.labels(i), &mut items);
+                }
+            }
+            warnings.extend(selection.take_warnings());
+        }
+        Ok(Found {
+            items: items.into_iter().collect(),
+            warnings: warnings.into_iter().collect(),
+        })
+    }
+}
+
+impl SampleSource for Engine {
+    fn select(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Box<dyn SeriesSet>, SourceError> {
+        Ok(Box::new(self.selection(request, budget)?))
+    }
+
+    fn series(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<Labels>, SourceError> {
+        self.found(tenant, any_of, range, budget, |labels, out| {
+            out.insert(labels);
+        })
+    }
+
+    fn label_names(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<String>, SourceError> {
+        self.found(tenant, any_of, range, budget, |labels, out| {
+            for (name, _) in labels.iter() {
+                if !out.contains(name) {
+                    out.insert(name.to_owned());
+                }
+            }
+        })
+    }
+
+    fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<String>, SourceError> {
+        self.found(tenant, any_of, range, budget, |labels, out| {
+            if let Some(value) = labels.get(name)
+                && !out.contains(value)
+            {
+                out.insert(value.to_owned());
+            }
+        })
+    }
+
+    fn metadata(&self, tenant: TenantId, metric: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+        let known = self.metadata.read().unwrap_or_else(|e| e.into_inner());
+        let mut list: Vec<Metadata> = known
+            .values()
+            .filter(|m| m.tenant == tenant && metric.is_none_or(|name| m.metric == name))
+            .map(|m| Metadata {
+                metric: m.metric.clone(),
+                kind: m.kind,
+                help: m.help.clone(),
+                unit: m.unit.clone(),
+            })
+            .collect();
+        list.sort_by(|a, b| a.metric.cmp(&b.metric));
+        Ok(list)
+    }
+
+    fn exemplars(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, SourceError> {
+        let mut found: std::collections::BTreeMap<Labels, Vec<Exemplar>> = Default::default();
+        let all = [Vec::new()];
+        for matchers in if any_of.is_empty() { &all } else { any_of } {
+            let request = SelectRequest {
+                tenant,
+                matchers,
+                range,
+                hints: Hints {
+                    want: Want::Labels,
+                    ..Hints::default()
+                },
+            };
+            let s = self.selection(&request, budget)?;
+            for f in &s.sources {
+                for (entry, exemplar) in f.exemplars(&self.shared) {
+                    add_exemplar(&mut found, s.labels(entry), exemplar, range);
+                }
+            }
+            for (i, &id) in s.ids.iter().enumerate().filter(|(_, id)| **id != NO_SERIES) {
+                for head in s.view.frozen.iter().chain([&s.view.active]) {
+                    for exemplar in head.exemplars(id) {
+                        add_exemplar(&mut found, s.labels(i), exemplar, range);
+                    }
+                }
+            }
+        }
+        for list in found.values_mut() {
+            list.sort_by_key(|e| e.at_ms);
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn cardinality(&self, tenant: TenantId, top: usize) -> Result<Cardinality, SourceError> {
+        let view = self.shared.view();
+        let mut c = self.shared.table.cardinality(tenant, top);
+        c.chunks = view.blocks.iter().map(|b| b.footer.chunks).sum();
+        let heads = view.frozen.iter().chain([&view.active]).filter(|h| h.samples() > 0);
+        let ranges: Vec<TimeRange> = view.blocks.iter().map(|b| b.range()).chain(heads.map(|h| h.range())).collect();
+        c.min_ms = ranges.iter().map(|r| r.start_ms).min().unwrap_or(0);
+        c.max_ms = ranges.iter().map(|r| r.end_ms).max().unwrap_or(0);
+        Ok(c)
+    }
+}
+
+fn add_exemplar(
+    found: &mut std::collections::BTreeMap<Labels, Vec<Exemplar>>,
+    labels: Labels,
+    exemplar: Exemplar,
+    range: TimeRange,
+) {
+    if !range.contains(exemplar.at_ms) {
+        return;
+    }
+    let list = found.entry(labels).or_default();
+    if !list.contains(&exemplar) {
+        list.push(exemplar);
+    }
+}

@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use crate::block::Block;
+use crate::head::Head;
+use crate::manifest::Entry;
+use crate::tombstone::Tombstone;
+use crate::window::Window;
+
+/// A block that the manifest names and that cannot be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) entry: Entry,
+    pub(crate) file: String,
+    pub(crate) detail: String,
+}
+
+/// All that is there to be read at one moment. A reader keeps it for as long as it reads.
+#[derive(Clone)]
+pub(crate) struct View {
+    /// In the order of the positions they cover: where two hold a sample of one time, the later stands.
+    pub(crate) blocks: Vec<Arc<Block>>,
+    pub(crate) lost: Vec<Lost>,
+    pub(crate) windows: Vec<Arc<Window>>,
+    /// Heads that are being sealed; nothing is added to them.
+    pub(crate) frozen: Vec<Arc<Head>>,
+    pub(crate) active: Arc<Head>,
+    pub(crate) tombstones: Arc<Vec<Tombstone>>,
+}
+
+impl View {
+    pub(crate) fn window(&self, id: u64) -> Option<&Arc<Window>> {
+        self.windows.iter().find(|w| w.id == id)
+    }
+
+    /// The newest time in any block.
+    pub(crate) fn blocks_max_ms(&self) -> i64 {
+        let blocks = self.blocks.iter().map(|b| b.footer.max_ms);
+        blocks.chain(self.lost.iter().map(|l| l.entry.max_ms)).max().unwrap_or(i64::MIN)
+    }
+
+    pub(crate) fn sort_blocks(&mut self) {
+        self.blocks
+            .sort_by_key(|b| (b.footer.covers.to, b.footer.covers.from, b.footer.id));
+    }
+
+    /// Tombstones that some block or frozen head still has to be read through.
+    pub(crate) fn live_tombstones(&self) -> Vec<Tombstone> {
+        let concerned = |t: &&Tombstone| {
+            self.blocks.iter().any(|b| t.concerns(b.footer.covers.to, b.range()))
+                || self.lost.iter().any(|l| t.concerns(l.entry.covers.to, l.entry.range()))
+                || self.frozen.iter().any(|h| t.concerns(h.to(), h.range()))
+        };
+        self.tombstones.iter().filter(concerned).cloned().collect()
+    }
+}

@@ -1,0 +1,443 @@
+//! Label sets as bytes: a symbol table, and per run of series with the same label names and metric a column of symbols for
+//! each name. Equal columns are stored once, so a second metric of the same targets costs next to nothing. Matchers are
+//! answered by scanning columns: no posting lists are stored, because a scan of 32-bit numbers is quicker than they are.
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashTable};
+use model::{Labels, METRIC_NAME, Matcher, TenantId};
+
+use crate::bytes::{Bytes, Malformed, put_text, put_varint};
+
+/// Bytes an index may unpack to.
+const INDEX_BYTES_MAX: usize = 1 << 30;
+/// Level of the packing: indexes are small and written once.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Collects label sets, each once, in any order.
+#[derive(Default)]
+pub(crate) struct IndexBuilder {
+    symbols: HashMap<Box<[u8]>, u32>,
+    by_tuple: HashTable<u32>,
+    hasher: RandomState,
+    /// name, value, name, value, ... of all series one after the other
+    pairs: Vec<u32>,
+    series: Vec<(TenantId, u32, u32)>,
+}
+
+impl IndexBuilder {
+    fn symbol(&mut self, text: &[u8]) -> u32 {
+        if let Some(&n) = self.symbols.get(text) {
+            return n;
+        }
+        let n = self.symbols.len() as u32;
+        self.symbols.insert(text.into(), n);
+        n
+    }
+
+    /// The number of a label set (canonical bytes); the same for equal ones.
+    pub(crate) fn add(&mut self, tenant: TenantId, labels: &[u8]) -> Result<u32, Malformed> {
+        let from = self.pairs.len();
+        let mut rest = Bytes(labels);
+        while !rest.is_empty() {
+            let text = rest.text()?;
+            let n = self.symbol(text);
+            self.pairs.push(n);
+        }
+        if !(self.pairs.len() - from).is_multiple_of(2) {
+            self.pairs.truncate(from);
+            return Err(Malformed);
+        }
+        let new = (tenant, from as u32, (self.pairs.len() - from) as u32);
+        let hash = self.hasher.hash_one((tenant, &self.pairs[from..]));
+        let (pairs, series) = (&self.pairs, &self.series);
+        let key = |n: u32| {
+            let (t, f, l) = series[n as usize];
+            (t, &pairs[f as usize..(f + l) as usize])
+        };
+        if let Some(&n) = self.by_tuple.find(hash, |&n| key(n) == (tenant, &pairs[from..])) {
+            self.pairs.truncate(from);
+            return Ok(n);
+        }
+        let n = self.series.len() as u32;
+        self.by_tuple
+            .insert_unique(hash, n, |&n| self.hasher.hash_one(key(n)));
+        self.series.push(new);
+        Ok(n)
+    }
+
+    /// Ends the collection and puts the sets in order of tenant and canonical bytes.
+    pub(crate) fn sort(self) -> SortedSets {
+        let mut texts: Vec<(Vec<u8>, u32, Box<[u8]>)> = self
+            .symbols
+            .iter()
+            .map(|(text, &n)| {
+                // canonical bytes of a part begin with its length, and so does their order
+                let mut key = Vec::with_capacity(text.len() + 2);
+                put_text(&mut key, text);
+                (key, n, text.clone())
+            })
+            .collect();
+        texts.sort_unstable();
+        let mut rank = vec![0u32; texts.len()];
+        for (r, (_, n, _)) in texts.iter().enumerate() {
+            rank[*n as usize] = r as u32;
+        }
+        let mut sets = SortedSets {
+            texts: texts.into_iter().map(|t| t.2).collect(),
+            order: (0..self.series.len() as u32).collect(),
+            pairs: self.pairs.iter().map(|&n| rank[n as usize]).collect(),
+            series: self.series,
+        };
+        let mut order = std::mem::take(&mut sets.order);
+        order.sort_unstable_by(|&a, &b| {
+            let key = |n: u32| (sets.series[n as usize].0, sets.tuple(n));
+            key(a).cmp(&key(b))
+        });
+        sets.order = order;
+        sets
+    }
+}
+
+/// Label sets in order, ready to be written whole or in part.
+pub(crate) struct SortedSets {
+    texts: Vec<Box<[u8]>>,
+    pairs: Vec<u32>,
+    series: Vec<(TenantId, u32, u32)>,
+    /// The builder's numbers in canonical order.
+    pub(crate) order: Vec<u32>,
+}
+
+impl SortedSets {
+    fn tuple(&self, n: u32) -> &[u32] {
+        let (_, from, len) = self.series[n as usize];
+        &self.pairs[from as usize..(from + len) as usize]
+    }
+
+    /// Tenant and canonical bytes of a set.
+    pub(crate) fn canonical(&self, n: u32) -> (TenantId, Vec<u8>) {
+        let mut out = Vec::new();
+        for &s in self.tuple(n) {
+            put_text(&mut out, &self.texts[s as usize]);
+        }
+        (self.series[n as usize].0, out)
+    }
+
+    /// The byte form of the sets of `members`, which are numbers of the builder in canonical order; a set's number in the
+    /// bytes is its place there.
+    pub(crate) fn encode(&self, members: &[u32]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let (symbols, number) = self.symbols_of(members);
+        put_varint(&mut out, symbols.len() as u64);
+        let mut last: &[u8] = b"";
+        for &s in &symbols {
+            let text = &self.texts[s as usize];
+            let shared = last.iter().zip(text.iter()).take_while(|(a, b)| a == b).count();
+            put_varint(&mut out, shared as u64);
+            put_text(&mut out, &text[shared..]);
+            last = text;
+        }
+        let width = if symbols.len() <= 1 << 16 { 2 } else { 4 };
+        out.push(width);
+        let name_symbol = self.texts.iter().position(|t| **t == *METRIC_NAME.as_bytes());
+        let metric = |n: u32| {
+            let pairs = self.tuple(n).chunks_exact(2);
+            pairs.filter(|p| Some(p[0] as usize) == name_symbol).map(|p| p[1]).next()
+        };
+        let same_run = |a: u32, b: u32| {
+            let names = |n| self.tuple(n).iter().step_by(2);
+            self.series[a as usize].0 == self.series[b as usize].0 && metric(a) == metric(b) && names(a).eq(names(b))
+        };
+        let runs: Vec<&[u32]> = members.chunk_by(|&a, &b| same_run(a, b)).collect();
+        let (mut heads, mut columns) = (Vec::new(), Vec::new());
+        let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
+        for run in &runs {
+            let tuple = self.tuple(run[0]);
+            put_varint(&mut heads, u64::from(self.series[run[0] as usize].0.0));
+            put_varint(&mut heads, run.len() as u64);
+            put_varint(&mut heads, tuple.len() as u64 / 2);
+            for label in 0..tuple.len() / 2 {
+                put_varint(&mut heads, u64::from(number[tuple[2 * label] as usize]));
+                let column: Vec<u32> = run
+                    .iter()
+                    .map(|&n| number[self.tuple(n)[2 * label + 1] as usize])
+                    .collect();
+                if column.iter().all(|&s| s == column[0]) {
+                    put_varint(&mut heads, 0);
+                    put_varint(&mut heads, u64::from(column[0]));
+                    continue;
+                }
+                let next = known.len() as u32;
+                let place = *known.entry(column).or_insert_with_key(|column| {
+                    put_varint(&mut columns, column.len() as u64);
+                    for s in column {
+                        columns.extend_from_slice(&s.to_le_bytes()[..usize::from(width)]);
+                    }
+                    next
+                });
+                put_varint(&mut heads, u64::from(place) + 1);
+            }
+        }
+        put_varint(&mut out, known.len() as u64);
+        out.extend_from_slice(&columns);
+        put_varint(&mut out, runs.len() as u64);
+        out.extend_from_slice(&heads);
+        pack(&out)
+    }
+
+    /// The symbols that members use, in order of their bytes, and the number of each symbol in that order.
+    fn symbols_of(&self, members: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let mut number = vec![u32::MAX; self.texts.len()];
+        let mut symbols = Vec::new();
+        for &n in members {
+            for &s in self.tuple(n) {
+                if number[s as usize] == u32::MAX {
+                    number[s as usize] = 0;
+                    symbols.push(s);
+                }
+            }
+        }
+        symbols.sort_unstable_by_key(|&s| &self.texts[s as usize]);
+        for (i, &s) in symbols.iter().enumerate() {
+            number[s as usize] = i as u32;
+        }
+        (symbols, number)
+    }
+}
+
+/// `raw length (4 bytes)`, then the packed bytes.
+pub(crate) fn pack(raw: &[u8]) -> Vec<u8> {
+    let mut out = (raw.len() as u32).to_le_bytes().to_vec();
+    match zstd::bulk::compress(raw, ZSTD_LEVEL) {
+        Ok(packed) if packed.len() < raw.len() => out.extend_from_slice(&packed),
+        _ => {
+            out[3] |= 0x80;
+            out.extend_from_slice(raw);
+        }
+    }
+    out
+}
+
+pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut r = Bytes(bytes);
+    let head = r.u32()?;
+    let len = (head & 0x7fff_ffff) as usize;
+    if head & 0x8000_0000 != 0 {
+        return if r.0.len() == len { Ok(r.0.to_vec()) } else { Err(Malformed) };
+    }
+    if len > INDEX_BYTES_MAX {
+        return Err(Malformed);
+    }
+    let raw = zstd::bulk::decompress(r.0, len).map_err(|_| Malformed)?;
+    if raw.len() == len { Ok(raw) } else { Err(Malformed) }
+}
+
+#[derive(Clone)]
+enum Column {
+    Constant(u32),
+    Each(Arc<[u32]>),
+}
+
+impl Column {
+    fn get(&self, i: usize) -> u32 {
+        match self {
+            Column::Constant(s) => *s,
+            Column::Each(c) => c[i],
+        }
+    }
+}
+
+struct Run {
+    tenant: TenantId,
+    first: u32,
+    count: u32,
+    labels: Vec<(u32, Column)>,
+}
+
+/// Label sets read from bytes; a set's number is its place.
+pub(crate) struct Index {
+    text: Vec<u8>,
+    ends: Vec<u32>,
+    runs: Vec<Run>,
+    len: u32,
+    bytes: usize,
+}
+
+impl Index {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Index, Malformed> {
+        let raw = unpack(bytes)?;
+        let mut r = Bytes(&raw);
+        let n = r.count(2)?;
+        let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(n));
+        let mut last = 0..0;
+        for _ in 0..n {
+            let shared = r.number()? as usize;
+            if shared > last.len() || text.len() > INDEX_BYTES_MAX {
+                return Err(Malformed);
+            }
+            let from = text.len();
+            text.extend_from_within(last.start..last.start + shared);
+            text.extend_from_slice(r.text()?);
+            std::str::from_utf8(&text[from..]).map_err(|_| Malformed)?;
+            last = from..text.len();
+            ends.push(text.len() as u32);
+        }
+        let width = usize::from(r.u8()?);
+        if width != 2 && width != 4 {
+            return Err(Malformed);
+        }
+        let mut columns: Vec<Arc<[u32]>> = Vec::new();
+        for _ in 0..r.count(1)? {
+            let len = r.count(width)?;
+            let cells = r.take(len * width)?.chunks_exact(width);
+            let column: Arc<[u32]> = cells
+                .map(|c| u32::from_le_bytes([c[0], c[1], *c.get(2).unwrap_or(&0), *c.get(3).unwrap_or(&0)]))
+                .collect();
+            if column.iter().any(|&s| s as usize >= n) {
+                return Err(Malformed);
+            }
+            columns.push(column);
+        }
+        let mut index = Index {
+            bytes: text.len() + n * 4 + columns.iter().map(|c| c.len() * 4).sum::<usize>(),
+            text,
+            ends,
+            runs: Vec::new(),
+            len: 0,
+        };
+        for _ in 0..r.count(3)? {
+            let (tenant, count, labels) = (TenantId(r.number()?), r.number()?, r.count(2)?);
+            let mut run = Run {
+                tenant,
+                first: index.len,
+                count,
+                labels: Vec::with_capacity(labels),
+            };
+            for _ in 0..labels {
+                let name = r.number()?;
+                let column = match r.number()? {
+                    0 => Column::Constant(r.number()?),
+                    place => Column::Each(Arc::clone(columns.get(place as usize - 1).ok_or(Malformed)?)),
+                };
+                let fits = match &column {
+                    Column::Constant(s) => (*s as usize) < n,
+                    Column::Each(c) => c.len() == count as usize,
+                };
+                if !fits || name as usize >= n {
+                    return Err(Malformed);
+                }
+                run.labels.push((name, column));
+            }
+            index.bytes += size_of::<Run>() + labels * size_of::<(u32, Column)>();
+            index.len = index.len.checked_add(count).ok_or(Malformed)?;
+            index.runs.push(run);
+        }
+        if r.is_empty() { Ok(index) } else { Err(Malformed) }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn symbol(&self, n: u32) -> &str {
+        let n = n as usize;
+        let from = if n == 0 { 0 } else { self.ends[n - 1] as usize };
+        std::str::from_utf8(&self.text[from..self.ends[n] as usize]).unwrap_or("")
+    }
+
+    fn find(&self, text: &str) -> Option<u32> {
+        let (mut low, mut high) = (0, self.ends.len() as u32);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.symbol(middle).cmp(text) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// Numbers of the tenant's sets that match all matchers, ascending.
+    pub(crate) fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Vec<u32> {
+        let names: Vec<Option<u32>> = matchers.iter().map(|m| self.find(&m.name)).collect();
+        // each matcher's verdict per symbol: 0 not asked yet, 1 no, 2 yes
+        let mut verdicts: Vec<Vec<u8>> = vec![Vec::new(); matchers.len()];
+        let mut found = Vec::new();
+        'runs: for run in self.runs.iter().filter(|r| r.tenant == tenant) {
+            let mut columns: Vec<(usize, &[u32])> = Vec::new();
+            for (m, matcher) in matchers.iter().enumerate() {
+                let column = run.labels.iter().find(|(name, _)| Some(*name) == names[m]);
+                let whole = match column {
+                    None => matcher.matches_absent(),
+                    Some((_, Column::Constant(s))) => self.verdict(&mut verdicts[m], matcher, *s),
+                    Some((_, Column::Each(cells))) => {
+                        columns.push((m, cells));
+                        true
+                    }
+                };
+                if !whole {
+                    continue 'runs;
+                }
+            }
+            let before = found.len();
+            found.extend(run.first..run.first + run.count);
+            for (m, cells) in columns {
+                let mut keep = before;
+                for i in before..found.len() {
+                    if self.verdict(&mut verdicts[m], &matchers[m], cells[(found[i] - run.first) as usize]) {
+                        found[keep] = found[i];
+                        keep += 1;
+                    }
+                }
+                found.truncate(keep);
+            }
+        }
+        found
+    }
+
+    fn verdict(&self, known: &mut Vec<u8>, matcher: &Matcher, symbol: u32) -> bool {
+        if known.is_empty() {
+            known.resize(self.ends.len(), 0);
+        }
+        let v = &mut known[symbol as usize];
+        if *v == 0 {
+            *v = 1 + u8::from(matcher.matches(self.symbol(symbol)));
+        }
+        *v == 2
+    }
+
+    fn run_of(&self, number: u32) -> Option<&Run> {
+        let i = self.runs.partition_point(|r| r.first <= number).checked_sub(1)?;
+        self.runs.get(i).filter(|r| number < r.first + r.count)
+    }
+
+    pub(crate) fn tenant_of(&self, number: u32) -> Option<TenantId> {
+        self.run_of(number).map(|r| r.tenant)
+    }
+
+    /// Appends the canonical bytes of a set; false when there is none of this number.
+    pub(crate) fn write_labels(&self, number: u32, out: &mut Vec<u8>) -> bool {
+        let Some(run) = self.run_of(number) else { return false };
+        for (name, column) in &run.labels {
+            put_text(out, self.symbol(*name).as_bytes());
+            put_text(out, self.symbol(column.get((number - run.first) as usize)).as_bytes());
+        }
+        true
+    }
+
+    pub(crate) fn labels(&self, number: u32) -> Labels {
+        let mut out = Vec::new();
+        self.write_labels(number, &mut out);
+        Labels::from_bytes(&out).unwrap_or_default()
+    }
+}

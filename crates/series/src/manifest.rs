@@ -1,0 +1,194 @@
+//! Which blocks are the data set. Two files take turns, each a whole state with its generation; both can be done without,
+//! because blocks say in their footers what they replace. See `docs/format/manifest.md`.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use host::Files;
+use model::TimeRange;
+
+use crate::block::{Covers, Footer};
+use crate::bytes::{Bytes, Malformed, checksum, put_signed, put_varint};
+use crate::tombstone::Tombstone;
+
+pub(crate) const NAMES: [&str; 2] = ["manifest-a", "manifest-b"];
+const MAGIC: [u8; 8] = *b"OVMANIF1";
+/// Its number for checksums.
+const FILE: u64 = u64::MAX;
+
+/// What the manifest knows of a block: enough to say what is lost with it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) level: u8,
+    pub(crate) covers: Covers,
+    pub(crate) min_ms: i64,
+    pub(crate) max_ms: i64,
+    pub(crate) day: i64,
+    pub(crate) window: u64,
+    pub(crate) samples: u64,
+}
+
+impl Entry {
+    pub(crate) fn of(f: &Footer) -> Entry {
+        Entry {
+            id: f.id,
+            level: f.level,
+            covers: f.covers,
+            min_ms: f.min_ms,
+            max_ms: f.max_ms,
+            day: f.day,
+            window: f.window,
+            samples: f.samples,
+        }
+    }
+
+    pub(crate) fn range(&self) -> TimeRange {
+        TimeRange::new(self.min_ms, self.max_ms)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(crate) struct State {
+    pub(crate) generation: u64,
+    /// Of the owner that committed it.
+    pub(crate) epoch: u64,
+    /// Replay starts behind this position.
+    pub(crate) applied: u64,
+    pub(crate) next_block: u64,
+    pub(crate) next_window: u64,
+    pub(crate) blocks: Vec<Entry>,
+    pub(crate) tombstones: Vec<Tombstone>,
+}
+
+impl State {
+    pub(crate) fn encode(&self, realm: u64) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        for n in [
+            self.generation,
+            self.epoch,
+            self.applied,
+            self.next_block,
+            self.next_window,
+        ] {
+            put_varint(&mut out, n);
+        }
+        put_varint(&mut out, self.blocks.len() as u64);
+        for b in &self.blocks {
+            out.push(b.level);
+            for n in [b.id, b.covers.from, b.covers.to, b.window, b.samples] {
+                put_varint(&mut out, n);
+            }
+            for n in [b.min_ms, b.max_ms, b.day] {
+                put_signed(&mut out, n);
+            }
+        }
+        put_varint(&mut out, self.tombstones.len() as u64);
+        for t in &self.tombstones {
+            t.encode(&mut out);
+        }
+        let sum = checksum(realm, FILE, 0, &out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(realm: u64, bytes: &[u8]) -> Result<State, Malformed> {
+        let (body, sum) = bytes.split_at_checked(bytes.len().saturating_sub(4)).ok_or(Malformed)?;
+        if sum.len() != 4 || checksum(realm, FILE, 0, body) != Bytes(sum).u32()? {
+            return Err(Malformed);
+        }
+        let mut r = Bytes(body);
+        if r.take(8)? != MAGIC {
+            return Err(Malformed);
+        }
+        let mut state = State {
+            generation: r.varint()?,
+            epoch: r.varint()?,
+            applied: r.varint()?,
+            next_block: r.varint()?,
+            next_window: r.varint()?,
+            ..State::default()
+        };
+        for _ in 0..r.count(9)? {
+            let level = r.u8()?;
+            let (id, from, to) = (r.varint()?, r.varint()?, r.varint()?);
+            let (window, samples) = (r.varint()?, r.varint()?);
+            state.blocks.push(Entry {
+                id,
+                level,
+                covers: Covers { from, to },
+                min_ms: r.signed()?,
+                max_ms: r.signed()?,
+                day: r.signed()?,
+                window,
+                samples,
+            });
+        }
+        for _ in 0..r.count(4)? {
+            state.tombstones.push(Tombstone::decode(&mut r)?);
+        }
+        if r.is_empty() { Ok(state) } else { Err(Malformed) }
+    }
+}
+
+/// What was found of the two manifests.
+pub(crate) struct Found {
+    /// The newest readable state.
+    pub(crate) state: Option<State>,
+    /// Both are as the last commits left them: what is in no manifest is of no use.
+    pub(crate) whole: bool,
+    /// Names of manifests that are damaged.
+    pub(crate) damaged: Vec<&'static str>,
+    /// Where the next commit goes.
+    pub(crate) slot: usize,
+}
+
+/// Reads both manifests.
+pub(crate) fn read(files: &Arc<dyn Files>, dir: &Path, realm: u64) -> io::Result<Found> {
+    let mut states: Vec<(usize, State)> = Vec::new();
+    let (mut damaged, mut missing) = (Vec::new(), 0);
+    for (slot, name) in NAMES.into_iter().enumerate() {
+        match files.read(&dir.join(name)) {
+            Ok(bytes) => match State::decode(realm, &bytes) {
+                Ok(state) => states.push((slot, state)),
+                Err(Malformed) => damaged.push(name),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => missing += 1,
+            Err(e) => return Err(e),
+        }
+    }
+    let newest = states.into_iter().max_by_key(|(_, s)| s.generation);
+    // one file is missing only after the first commit ever
+    let first = newest.as_ref().is_some_and(|(_, s)| s.generation == 1);
+    let whole = damaged.is_empty() && (missing == 0 || (missing == 1 && first) || missing == 2);
+    Ok(Found {
+        slot: newest.as_ref().map_or(0, |(slot, _)| 1 - slot),
+        state: newest.map(|(_, s)| s),
+        whole,
+        damaged,
+    })
+}
+
+/// Which of these blocks are the data set, as their footers tell when no manifest can be trusted: a block goes when the
+/// whole set of files that replaces it is there, or a part of that set whose sources are no longer all there.
+pub(crate) fn rebuild(footers: &[Footer]) -> (Vec<u64>, u64) {
+    let there = |id: &u64| footers.iter().any(|f| f.id == *id);
+    let mut dead: Vec<u64> = Vec::new();
+    for f in footers.iter().filter(|f| !f.replaces.is_empty()) {
+        let set: Vec<&Footer> = footers.iter().filter(|o| o.replaces == f.replaces).collect();
+        let parts = set.iter().find(|o| o.last_part).map(|o| o.part + 1);
+        let complete = parts.is_some_and(|n| (0..n).all(|p| set.iter().any(|o| o.part == p)));
+        if complete || !f.replaces.iter().all(there) {
+            dead.extend(&f.replaces);
+        } else {
+            dead.push(f.id);
+        }
+    }
+    let live = footers.iter().map(|f| f.id).filter(|id| !dead.contains(id)).collect();
+    // a window's files in level order cannot have gaps: what the newest covers was applied
+    (live, footers.iter().map(|f| f.covers.to).max().unwrap_or(0))
+}
