@@ -80,7 +80,7 @@ function Host({ labels, other }: { labels: Labels | null; other: string | null }
           </button>
         )}
       </div>
-      {fromRingNow && ringError.value !== null && <div class="notice bad">{ringError.value}</div>}
+      {fromRingNow && self.value?.agent !== false && ringError.value !== null && <div class="notice bad">{ringError.value}</div>}
       {self.value?.agent === false && other === null && ring.at.length === 0 ? (
         <Empty title="No agent runs in this process" text="Overseer watches its own host when the agent role runs." command="overseer run --roles ingress,processor,store,gateway,agent" />
       ) : waiting ? (

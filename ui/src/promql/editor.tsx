@@ -62,6 +62,8 @@ export function Editor({ value, name, error, placeholder, autofocus, onChange, o
   const wanted = useRef<number | null>(null);
 
   useEffect(() => {
+    // As a property it would be a boolean, which older engines do not know.
+    area.current?.setAttribute('autocorrect', 'off');
     if (autofocus && !matchMedia('(pointer: coarse)').matches) area.current?.focus({ preventScroll: true });
   }, []);
 
@@ -232,7 +234,6 @@ export function Editor({ value, name, error, placeholder, autofocus, onChange, o
         spellcheck={false}
         autocapitalize="off"
         autocomplete="off"
-        autocorrect="off"
         placeholder={placeholder}
         aria-label={`Query ${name}`}
         aria-autocomplete="list"
