@@ -58,11 +58,11 @@ pub fn decode<S: SampleSink + ?Sized>(
             DecodeError::malformed(pos, format!("line {number}: {why}: {text}"))
         };
         if ended {
-            return Err(failed("text after # EOF".to_owned()).after(decoder.samples));
+            return Err(failed("text after # EOF".to_owned()).after(decoder.taken));
         }
         match decoder.line(line, sink) {
             Ok(eof) => ended = eof,
-            Err(why) => return Err(failed(why).after(decoder.samples)),
+            Err(why) => return Err(failed(why).after(decoder.taken)),
         }
         pos = end + 1;
         number += 1;
@@ -70,7 +70,7 @@ pub fn decode<S: SampleSink + ?Sized>(
     decoder.flush(sink);
     if format == Format::OpenMetrics && !ended {
         let e = DecodeError::malformed(body.len(), "the last line is not # EOF: the answer is cut short");
-        return Err(e.after(decoder.samples));
+        return Err(e.after(decoder.taken));
     }
     Ok(Scraped {
         samples: decoder.samples,
@@ -86,7 +86,9 @@ struct Decoder<'a> {
     labels: LabelsBuilder,
     text: Vec<u8>,
     family: Family,
+    /// In the body, refused ones included.
     samples: u64,
+    taken: u64,
 }
 
 /// The metric that the last comments described.
@@ -124,6 +126,7 @@ impl<'a> Decoder<'a> {
             text: Vec::new(),
             family: Family::default(),
             samples: 0,
+            taken: 0,
         }
     }
 
@@ -210,7 +213,10 @@ impl<'a> Decoder<'a> {
         };
         self.samples += 1;
         match id {
-            Some(id) => sink.float(id, at_ms, value, 0),
+            Some(id) => {
+                sink.float(id, at_ms, value, 0);
+                self.taken += 1;
+            }
             None => sink.lost(1),
         }
         match (exemplar, id) {

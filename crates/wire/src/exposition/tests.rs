@@ -80,6 +80,12 @@ fn labels_of_target_and_body() {
 }
 
 #[test]
+fn refused_samples_are_not_taken() {
+    let dump = scrape(Format::Text, false, "a{x=\"1\",x=\"2\"} 1\nb 1\nc");
+    assert!(dump.contains("error after 1: line 3"), "{dump}");
+}
+
+#[test]
 fn what_is_not_understood() {
     for bad in [
         "a{",
