@@ -206,7 +206,7 @@ impl Merger<'_> {
         let labels = Labels::from_bytes(&bytes).unwrap_or_default();
         let of_input = |input: &Input| {
             let all = self.job.view.tombstones.iter();
-            all.filter(|t| t.concerns(input.block.footer.covers.to, input.block.range()))
+            all.filter(|t| t.concerns(input.block.footer.settled(), input.block.range()))
                 .filter(|t| t.matches(tenant, &labels))
                 .map(|t| t.range)
                 .collect()
@@ -365,6 +365,7 @@ impl Merger<'_> {
                 id: 0,
                 level: level.saturating_add(1),
                 covers,
+                cut_to: self.job.view.tombstones.iter().map(|t| t.position).max().unwrap_or(0),
                 replaces: self.inputs.iter().map(|i| i.block.id()).collect(),
                 part: part as u32,
                 last_part,

@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) level: u8,
     pub(crate) covers: Covers,
+    /// Deletes behind this position have still to be applied.
+    pub(crate) settled: u64,
     pub(crate) min_ms: i64,
     pub(crate) max_ms: i64,
     pub(crate) day: i64,
@@ -39,6 +41,7 @@ impl Entry {
             id: f.id,
             level: f.level,
             covers: f.covers,
+            settled: f.settled(),
             min_ms: f.min_ms,
             max_ms: f.max_ms,
             day: f.day,
@@ -80,7 +83,7 @@ impl State {
         put_varint(&mut out, self.blocks.len() as u64);
         for b in &self.blocks {
             out.push(b.level);
-            for n in [b.id, b.covers.from, b.covers.to, b.window, b.samples] {
+            for n in [b.id, b.covers.from, b.covers.to, b.settled, b.window, b.samples] {
                 put_varint(&mut out, n);
             }
             for n in [b.min_ms, b.max_ms, b.day] {
@@ -116,11 +119,12 @@ impl State {
         for _ in 0..r.count(9)? {
             let level = r.u8()?;
             let (id, from, to) = (r.varint()?, r.varint()?, r.varint()?);
-            let (window, samples) = (r.varint()?, r.varint()?);
+            let (settled, window, samples) = (r.varint()?, r.varint()?, r.varint()?);
             state.blocks.push(Entry {
                 id,
                 level,
                 covers: Covers { from, to },
+                settled,
                 min_ms: r.signed()?,
                 max_ms: r.signed()?,
                 day: r.signed()?,

@@ -22,6 +22,8 @@ pub(crate) struct Footer {
     pub(crate) id: u64,
     pub(crate) level: u8,
     pub(crate) covers: Covers,
+    /// Deletes up to this position are carried out in here.
+    pub(crate) cut_to: u64,
     /// Blocks whose samples of this day are in here.
     pub(crate) replaces: Vec<u64>,
     /// Place among the files that replace those, and whether it is the last of them.
@@ -47,9 +49,14 @@ pub(crate) struct Footer {
 }
 
 impl Footer {
+    /// Deletes behind this position have still to be applied to what is read.
+    pub(crate) fn settled(&self) -> u64 {
+        self.covers.to.max(self.cut_to)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![1, self.level, u8::from(self.last_part)];
-        for n in [self.id, self.covers.from, self.covers.to, u64::from(self.part)] {
+        for n in [self.id, self.covers.from, self.covers.to, self.cut_to, u64::from(self.part)] {
             put_varint(&mut out, n);
         }
         for n in [self.min_ms, self.max_ms, self.day] {
@@ -87,7 +94,7 @@ impl Footer {
             return Err(Malformed);
         }
         let (level, last_part) = (r.u8()?, r.u8()? == 1);
-        let (id, from, to, part) = (r.varint()?, r.varint()?, r.varint()?, r.number()?);
+        let (id, from, to, cut_to, part) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?, r.number()?);
         let (min_ms, max_ms, day) = (r.signed()?, r.signed()?, r.signed()?);
         let (window, window_len, series) = (r.varint()?, r.varint()?, r.varint()?);
         let (samples, chunks, groups) = (r.varint()?, r.varint()?, r.number()?);
@@ -112,6 +119,7 @@ impl Footer {
             id,
             level,
             covers: Covers { from, to },
+            cut_to,
             replaces,
             part,
             last_part,

@@ -99,7 +99,7 @@ impl Engine {
                 let cut = view
                     .tombstones
                     .iter()
-                    .any(|t| t.concerns(block.footer.covers.to, block.range()));
+                    .any(|t| t.concerns(block.footer.settled(), block.range()));
                 if cut && !barriers.contains(&block.id()) {
                     return vec![Arc::clone(block)];
                 }
@@ -201,14 +201,14 @@ fn unmerged(view: &View) -> Blocks {
                 .all(|o| o.id() == b.id() || !days(o).contains(&b.footer.day))
     };
     blocks_of(view, |b| {
-        !alone(b) || view.tombstones.iter().any(|t| t.concerns(b.footer.covers.to, b.range()))
+        !alone(b) || view.tombstones.iter().any(|t| t.concerns(b.footer.settled(), b.range()))
     })
 }
 
 fn worth_merging(view: &View, run: &[Arc<Block>]) -> bool {
     run.len() > 1
         || run.iter().any(|b| {
-            b.footer.level == 0 || view.tombstones.iter().any(|t| t.concerns(b.footer.covers.to, b.range()))
+            b.footer.level == 0 || view.tombstones.iter().any(|t| t.concerns(b.footer.settled(), b.range()))
         })
 }
 

@@ -226,6 +226,7 @@ fn rebuild(
                     id,
                     level: 0,
                     covers: crate::block::Covers { from: 0, to: 0 },
+                    settled: 0,
                     min_ms: i64::MIN,
                     max_ms: i64::MAX,
                     day: 0,

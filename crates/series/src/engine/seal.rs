@@ -20,6 +20,7 @@ pub(super) fn blank_footer() -> Footer {
         id: 0,
         level: 0,
         covers: Covers { from: 0, to: 0 },
+        cut_to: 0,
         replaces: Vec::new(),
         part: 0,
         last_part: true,

@@ -188,7 +188,7 @@ impl Selection {
                     self.failed(file, &e)?;
                 }
             }
-            cut(block, layer, &cuts, file.footer.covers.to);
+            cut(block, layer, &cuts, file.footer.settled());
             Ok(())
         })?;
         let id = self.ids[index];

@@ -46,8 +46,8 @@ impl View {
     /// Tombstones that some block or frozen head still has to be read through.
     pub(crate) fn live_tombstones(&self) -> Vec<Tombstone> {
         let concerned = |t: &&Tombstone| {
-            self.blocks.iter().any(|b| t.concerns(b.footer.covers.to, b.range()))
-                || self.lost.iter().any(|l| t.concerns(l.entry.covers.to, l.entry.range()))
+            self.blocks.iter().any(|b| t.concerns(b.footer.settled(), b.range()))
+                || self.lost.iter().any(|l| t.concerns(l.entry.settled, l.entry.range()))
                 || self.frozen.iter().any(|h| t.concerns(h.to(), h.range()))
         };
         self.tombstones.iter().filter(concerned).cloned().collect()

@@ -269,7 +269,7 @@ pub(super) fn run(steps: &[Step], machine: &Machine) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn answers_equal_a_map(steps in prop::collection::vec(step(), 1..25)) {
         run(&steps, &Machine::new(1));
