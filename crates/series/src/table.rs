@@ -119,11 +119,15 @@ impl SeriesTable {
         index.live(id).is_some()
     }
 
-    /// The series' labels in the order given, under one lock.
+    /// The series' labels in the order given.
     pub fn labels_of(&self, ids: &[SeriesId]) -> Vec<Labels> {
         let mut scratch = Vec::with_capacity(256);
-        let index = read(&self.index);
-        ids.iter().map(|&id| index.labels(id, &mut scratch)).collect()
+        let mut labels = Vec::with_capacity(ids.len());
+        for slice in ids.chunks(SLICE) {
+            let index = read(&self.index);
+            labels.extend(slice.iter().map(|&id| index.labels(id, &mut scratch)));
+        }
+        labels
     }
 
     /// The tenant of a series; Overseer's own when the id is of none.
@@ -298,10 +302,44 @@ impl SeriesTable {
         out
     }
 
-    /// Sorts ids by their labels' canonical bytes.
+    /// Sorts ids by their labels' canonical bytes. A lock is held for a slice at a time, so ids that are freed
+    /// meanwhile may come to lie anywhere.
     pub fn sort_by_labels(&self, ids: &mut [SeriesId]) {
-        let index = read(&self.index);
-        ids.sort_unstable_by(|a, b| index.compare(*a, *b));
+        for slice in ids.chunks_mut(SLICE) {
+            let index = read(&self.index);
+            slice.sort_unstable_by(|a, b| index.compare(*a, *b));
+        }
+        let mut merged = Vec::with_capacity(if ids.len() > SLICE { ids.len() } else { 0 });
+        let mut sorted = SLICE;
+        while sorted < ids.len() {
+            merged.clear();
+            for pair in ids.chunks(2 * sorted) {
+                let (left, right) = pair.split_at(sorted.min(pair.len()));
+                self.merge(left, right, &mut merged);
+            }
+            ids.copy_from_slice(&merged);
+            sorted *= 2;
+        }
+    }
+
+    fn merge(&self, mut left: &[SeriesId], mut right: &[SeriesId], merged: &mut Vec<SeriesId>) {
+        while !left.is_empty() && !right.is_empty() {
+            let index = read(&self.index);
+            for _ in 0..SLICE {
+                let (Some((&l, left_rest)), Some((&r, right_rest))) = (left.split_first(), right.split_first()) else {
+                    break;
+                };
+                if index.compare(l, r).is_le() {
+                    merged.push(l);
+                    left = left_rest;
+                } else {
+                    merged.push(r);
+                    right = right_rest;
+                }
+            }
+        }
+        merged.extend_from_slice(left);
+        merged.extend_from_slice(right);
     }
 
     /// Series of a tenant, visible or not.

@@ -85,14 +85,47 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// The order whose differences need the fewest bits, by a sample of the column.
+/// Columns up to this length are looked at as a whole.
+const SHORT: usize = 48;
+
+/// The order whose differences need the fewest bits.
 fn best_order(values: &[i64]) -> u8 {
-    const RUN: usize = 16;
+    match values.len() {
+        0..3 => 0,
+        3..=SHORT => best_order_short(values),
+        _ => best_order_sampled(values),
+    }
+}
+
+/// By the width of all differences; an outlier is too rare in few values to be worth a second look.
+fn best_order_short(values: &[i64]) -> u8 {
+    let (mut low, mut high) = ([i64::MAX; 3], [i64::MIN; 3]);
+    let mut last_d = values[1].wrapping_sub(values[0]);
+    for w in values[1..].windows(2) {
+        let d = w[1].wrapping_sub(w[0]);
+        for (order, v) in [w[1], d, d.wrapping_sub(last_d)].into_iter().enumerate() {
+            low[order] = low[order].min(v);
+            high[order] = high[order].max(v);
+        }
+        last_d = d;
+    }
+    let mut best = (usize::MAX, 0);
+    for order in 0..3 {
+        let width = bit_len(high[order].wrapping_sub(low[order]) as u64) as usize;
+        // two bytes more for each start value
+        let cost = width * values.len() + order * 16;
+        if cost < best.0 {
+            best = (cost, order as u8);
+        }
+    }
+    best.1
+}
+
+/// By a sample: the mean distance from the median without the largest eighth, and the bits of that eighth.
+fn best_order_sampled(values: &[i64]) -> u8 {
+    const RUN: usize = 32;
     const RUNS: usize = 3;
     let n = values.len();
-    if n < 3 {
-        return 0;
-    }
     let mut samples = [[0i64; RUN * RUNS]; 3];
     let mut count = 0;
     let (runs, len) = if n - 2 <= RUN * RUNS { (1, n - 2) } else { (RUNS, RUN) };
@@ -107,17 +140,20 @@ fn best_order(values: &[i64]) -> u8 {
             count += 1;
         }
     }
-    let mut best = (u64::MAX, 0);
+    let mut best = (f64::MAX, 0);
     for (order, s) in samples.iter_mut().enumerate() {
         let s = &mut s[..count];
         let (_, &mut centre, _) = s.select_nth_unstable(count / 2);
-        let cost: u64 = s
-            .iter()
-            .map(|v| u64::from(bit_len(zigzag(v.wrapping_sub(centre)))))
-            .sum();
+        for v in s.iter_mut() {
+            *v = (v.wrapping_sub(centre).unsigned_abs() >> 1) as i64;
+        }
+        let near = count - count / 8;
+        s.select_nth_unstable(near - 1);
+        let sum: f64 = s[..near].iter().map(|&v| v as f64).sum();
+        let far: u32 = s[near..].iter().map(|&v| bit_len(v as u64)).sum();
         // the start values a higher order writes, spread over the column
-        let start = order * 16 * count / n;
-        let cost = cost + start as u64;
+        let start = (order * 16 * count) as f64 / n as f64;
+        let cost = near as f64 * (1.0 + sum / near as f64).log2() + f64::from(far) + start;
         if cost < best.0 {
             best = (cost, order as u8);
         }
@@ -184,8 +220,9 @@ fn encode_block(block: &[i64], last_base: &mut i64, out: &mut Vec<u8>) {
             above_min[bit_len(v.wrapping_sub(min) as u64) as usize] += 1;
             around[bit_len(zigzag(v.wrapping_sub(centre))) as usize] += 1;
         }
-        let (cost_a, width_a) = cheapest(&above_min, n);
-        let (cost_b, width_b) = cheapest(&around, n);
+        let (cost_a, width_a) = cheapest(&above_min, width, n);
+        // around the centre a value may need a bit more than above the minimum
+        let (cost_b, width_b) = cheapest(&around, 64.min(width + 1), n);
         if cost_a.min(cost_b) < plain {
             (width, base) = if cost_a <= cost_b {
                 (width_a, min)
@@ -211,33 +248,33 @@ fn encode_block(block: &[i64], last_base: &mut i64, out: &mut Vec<u8>) {
     out.push(width as u8 | if outside != 0 { EXCEPTIONS } else { 0 });
     put_zigzag(out, base.wrapping_sub(*last_base));
     *last_base = base;
+    if outside == 0 {
+        pack(&packed[..n], width, out);
+        return;
+    }
     let mut exceptions = [(0u8, 0u64); BLOCK];
     let mut count = 0;
-    if outside != 0 {
-        for (i, p) in packed[..n].iter_mut().enumerate() {
-            if *p & !mask != 0 {
-                exceptions[count] = (i as u8, *p);
-                count += 1;
-                *p = 0;
-            }
+    for (i, p) in packed[..n].iter_mut().enumerate() {
+        if *p & !mask != 0 {
+            exceptions[count] = (i as u8, *p);
+            count += 1;
+            *p = 0;
         }
     }
     pack(&packed[..n], width, out);
-    if count > 0 {
-        out.push(count as u8);
-        out.extend(exceptions[..count].iter().map(|e| e.0));
-        for e in &exceptions[..count] {
-            put_zigzag(out, e.1 as i64);
-        }
+    out.push(count as u8);
+    out.extend(exceptions[..count].iter().map(|e| e.0));
+    for e in &exceptions[..count] {
+        put_zigzag(out, e.1 as i64);
     }
 }
 
-/// Least cost in bits and its width, given how many values need how many bits. What does not fit costs its place, its
-/// position and a varint.
-fn cheapest(lengths: &[u8; 65], n: usize) -> (usize, u32) {
-    let mut best = (usize::MAX, 64);
+/// Least cost in bits and its width, given how many values need how many bits, none more than `most`. What does not fit
+/// costs its place, its position and a varint.
+fn cheapest(lengths: &[u8; 65], most: u32, n: usize) -> (usize, u32) {
+    let mut best = (usize::MAX, most);
     let (mut outside, mut outside_bits) = (0usize, 0usize);
-    for width in (0..=64usize).rev() {
+    for width in (0..=most as usize).rev() {
         let cost = n * width + outside_bits + if outside > 0 { 8 } else { 0 };
         if cost < best.0 {
             best = (cost, width as u32);
@@ -252,7 +289,10 @@ fn pack(values: &[u64], width: u32, out: &mut Vec<u8>) {
     if width == 0 {
         return;
     }
-    let mut buffer = [0u8; BLOCK * 8 + 16];
+    let bytes = (values.len() * width as usize).div_ceil(8);
+    let start = out.len();
+    out.resize(start + bytes + 8, 0);
+    let buffer = &mut out[start..];
     let (mut acc, mut filled, mut at) = (0u128, 0u32, 0usize);
     for &v in values {
         acc |= u128::from(v) << filled;
@@ -265,7 +305,7 @@ fn pack(values: &[u64], width: u32, out: &mut Vec<u8>) {
         }
     }
     buffer[at..at + 8].copy_from_slice(&(acc as u64).to_le_bytes());
-    out.extend_from_slice(&buffer[..(values.len() * width as usize).div_ceil(8)]);
+    out.truncate(start + bytes);
 }
 
 /// Reads a column block by block.

@@ -80,8 +80,8 @@ fn two_decimal_walks_are_near_their_entropy() {
     let at = grid(1960);
     let values: Vec<f64> = walk(1960, 1).iter().map(|v| (v + 5000) as f64 / 100.0).collect();
     let bytes = check(&at, &values, None);
-    // log2(201) bits are 0.956 bytes
-    assert!(bytes.len() < 1960 * 102 / 100, "{}", bytes.len());
+    // log2(201) bits are 0.956 bytes; they take eight, a block's head two to three bytes
+    assert!(bytes.len() < 1960 * 104 / 100, "{}", bytes.len());
 }
 
 #[test]

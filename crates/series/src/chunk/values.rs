@@ -78,7 +78,8 @@ pub(crate) fn places_of(value: f64, from: u8) -> Option<u8> {
 /// Places that fit most of a sample of the values.
 fn likely_places(values: &[f64]) -> Option<u8> {
     let n = values.len();
-    let picked = n.min(32);
+    // a few: all values are checked afterwards
+    let picked = n.min(if n > 64 { 32 } else { 8 });
     let (mut places, mut misfits) = (0, 0);
     for i in 0..picked {
         let v = values[i * n / picked];
@@ -160,7 +161,10 @@ pub(super) fn encode(values: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
         let Some(p) = places else { break };
         to_decimal(values, p, &mut scratch.ints, &mut scratch.misfits);
         // a value with more places than the sample had: take these, if the others bear it
-        let longer = scratch.misfits.iter().find_map(|&i| places_of(values[i as usize], p + 1));
+        let longer = scratch
+            .misfits
+            .iter()
+            .find_map(|&i| places_of(values[i as usize], p + 1));
         match longer {
             Some(l) if tries_left > 0 => places = Some(l),
             _ => break,

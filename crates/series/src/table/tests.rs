@@ -263,6 +263,18 @@ fn sessions_selections_and_marking_run_side_by_side() {
     assert_eq!(select(&t, &[]).len(), 4000);
 }
 
+#[test]
+fn many_series_are_sorted_slice_by_slice() {
+    let t = table();
+    let mut ids: Vec<SeriesId> = (0..7001u32)
+        .map(|i| add(&t, &[("i", &(i.wrapping_mul(2_654_435_761) % 99_991).to_string())]))
+        .collect();
+    ids.dedup();
+    t.sort_by_labels(&mut ids);
+    let texts = t.labels_of(&ids);
+    assert!(texts.windows(2).all(|w| w[0].as_bytes() <= w[1].as_bytes()));
+}
+
 fn name() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["a", "b", "c", "__name__"])
 }
