@@ -8,7 +8,7 @@ import { formatCount, formatValue, type Labels } from '../format.ts';
 import { self } from '../state/api.ts';
 import { now, tick } from '../state/clock.ts';
 import { shownWindow, stepOf, useFeeds, useInstant, type Answer, type Row } from '../state/feed.ts';
-import { hostLabels, latest, ring, ringError, ringVersion, tracksOf, watchHost } from '../state/host.ts';
+import { hostLabels, latest, recent, ring, ringError, ringVersion, tracksOf, watchHost } from '../state/host.ts';
 import { dark, utc } from '../state/prefs.ts';
 import { change, params, range } from '../state/route.ts';
 import type { Range } from '../state/time.ts';
@@ -246,7 +246,7 @@ function useRows(metrics: readonly { metric: string; rate?: boolean }[], { fromR
   ringVersion.value;
   return metrics.map((m) =>
     tracksOf(m.metric).flatMap((t) => {
-      const value = latest(t);
+      const value = recent(t);
       return value === null ? [] : [{ labels: t.labels, value, at: ring.at.at(-1) ?? 0 }];
     }),
   );

@@ -173,6 +173,10 @@ export function likeness(name: string, typed: string): number {
 }
 
 export const CANDIDATES_MAX = 80;
+/** Likeness at and above which the typed text stands in the name as it is. */
+export const GOOD = 200;
+/** The best likeness that letters in order, but apart, can have. */
+export const SCATTERED = 100;
 
 /** The best candidates in order. */
 export function rank(all: readonly Candidate[], typed: string): Candidate[] {
@@ -181,9 +185,12 @@ export function rank(all: readonly Candidate[], typed: string): Candidate[] {
     const s = likeness(c.label, typed);
     if (s > 0) scored.push({ c, s });
   }
+  // Scattered letters are a guess: with a good match at hand they are noise.
+  const strong = scored.some((x) => x.s >= GOOD);
   const order = { label: 0, value: 0, duration: 0, aggregation: 1, function: 2, metric: 0, keyword: 3 } as const;
-  scored.sort((a, b) => b.s - a.s || order[a.c.kind] - order[b.c.kind] || (a.c.label < b.c.label ? -1 : 1));
-  return scored.slice(0, CANDIDATES_MAX).map((x) => x.c);
+  const kept = strong ? scored.filter((x) => x.s > SCATTERED) : scored;
+  kept.sort((a, b) => b.s - a.s || order[a.c.kind] - order[b.c.kind] || (a.c.label < b.c.label ? -1 : 1));
+  return kept.slice(0, CANDIDATES_MAX).map((x) => x.c);
 }
 
 /** Functions, aggregations and keywords as candidates; the caret ends between the parentheses. */

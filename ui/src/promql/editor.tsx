@@ -80,7 +80,7 @@ export function Editor({ value, name, error, placeholder, autofocus, onChange, o
     const at = mark.current.getBoundingClientRect();
     const box = under.current.getBoundingClientRect();
     const width = Math.min(560, window.innerWidth - 24);
-    setSpot({ left: Math.max(0, Math.min(at.left - box.left - 8, window.innerWidth - box.left - width - 12)), top: at.bottom - box.top + 8 });
+    setSpot({ left: Math.max(12 - box.left, Math.min(at.left - box.left - 8, window.innerWidth - box.left - width - 12)), top: at.bottom - box.top + 8 });
   }, [popup, value]);
 
   useLayoutEffect(() => {

@@ -1,7 +1,7 @@
 /** Ctrl-K: go anywhere, do anything. */
 import { signal } from '@preact/signals';
 import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { likeness } from '../promql/complete.ts';
+import { GOOD, likeness, SCATTERED } from '../promql/complete.ts';
 import { metricNames } from '../promql/names.ts';
 import { history, introHidden, setIntroHidden, setTheme, setUtc, utc } from '../state/prefs.ts';
 import { go, page, PAGES, permalink, range, setRange, toggleLive, zoomOut } from '../state/route.ts';
@@ -84,8 +84,10 @@ function Open() {
     const metric = names.map((n): Command => ({ name: n, kind: 'Explore', run: () => go('/explore', { q: n }) }));
     const past = history.peek().map((q): Command => ({ name: q, kind: 'Run again', run: () => go('/explore', { q }) }));
     const scored = [...fixed, ...metric, ...past]
-      .map((c, i) => ({ c, i, s: likeness(c.name, t) + (c.kind === 'Explore' || c.kind === 'Run again' ? 0 : 50) * (likeness(c.name, t) > 0 ? 1 : 0) }))
-      .filter((x) => x.s > 0)
+      .map((c, i) => ({ c, i, s: likeness(c.name, t) }))
+      .filter((x, _i, all) => x.s > (all.some((y) => y.s >= GOOD) ? SCATTERED : 0))
+      // Commands before names that match as well.
+      .map((x) => (x.c.kind === 'Explore' || x.c.kind === 'Run again' ? x : { ...x, s: x.s + 50 }))
       .sort((a, b) => b.s - a.s || a.i - b.i)
       .map((x) => x.c);
     return [...extra, ...scored].slice(0, SHOWN_MAX);

@@ -119,6 +119,19 @@ export function tracksOf(name: string): Track[] {
   return ring.tracks.filter((t) => t.name === name);
 }
 
+/** The mean of the last five seconds of a counter's rate, the newest value of a gauge: lists sorted by it do not dance. */
+export function recent(t: Track): number | null {
+  if (!t.counter) return latest(t);
+  let sum = 0;
+  let n = 0;
+  for (const v of t.shown.slice(-5)) {
+    if (v === null) continue;
+    sum += v;
+    n += 1;
+  }
+  return n === 0 ? null : sum / n;
+}
+
 /** The newest value that is not missing among the last three. */
 export function latest(t: Track | undefined): number | null {
   if (!t) return null;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 
-const PAGES = { '/': 'Now', '/explore': 'Explore', '/infra': 'Infra', '/about': 'About', '/no/such/page': 'Not found' };
+const PAGES = { '/': 'Now', '/explore': 'Explore', '/infra': 'Infra', '/about': 'About', '/nothing': 'Not found' };
 const tests = {};
 
 for (const scheme of ['dark', 'light']) {
