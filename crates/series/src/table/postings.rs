@@ -79,8 +79,7 @@ impl Postings {
                 s.remove(id);
             }
         }
-        let none_left = self.len() == 0;
-        if none_left {
+        if self.len() < 1 {
             *self = Postings::Empty;
         }
     }
