@@ -1,16 +1,11 @@
 // A stand-in for the server while the UI is worked on: ui/dist and the API the UI calls, over synthetic series.
 import { createServer } from 'node:http';
-import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, extname, join, normalize } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { WebSocketServer } from 'ws';
+import { serveFile } from './files.mjs';
 import { META, agentSeries, appSeries, hostSeries } from './metrics.mjs';
 import { QueryError, evaluate, parse, select } from './promql.mjs';
 
-const dist = join(dirname(fileURLToPath(import.meta.url)), '..', 'dist');
-const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml', '.json': 'application/json' };
-const CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 const COOKIE = 'overseer_session';
 
 /**
@@ -118,7 +113,7 @@ export async function start({ port = 0, hosts = 0, ringSeconds = 600, token = nu
     try {
       let body = '';
       for await (const chunk of req) body += chunk;
-      if (!url.pathname.startsWith('/api/')) return file(url.pathname, req, res);
+      if (!url.pathname.startsWith('/api/')) return serveFile(url.pathname, req, res);
       if (url.pathname === '/api/v1/login') {
         let given = null;
         try {
@@ -189,26 +184,6 @@ export async function start({ port = 0, hosts = 0, ringSeconds = 600, token = nu
       return bad(e instanceof QueryError ? 400 : 500, e instanceof QueryError ? 'bad_data' : 'internal', e.message);
     }
   });
-
-  function file(path, req, res) {
-    let name = normalize(path).replace(/^\/+/, '');
-    if (!/^assets\//.test(name) || !existsSync(join(dist, name))) {
-      if (name.startsWith('assets/')) {
-        res.writeHead(404).end();
-        return;
-      }
-      name = 'index.html';
-    }
-    const br = (req.headers['accept-encoding'] ?? '').includes('br');
-    res.writeHead(200, {
-      'content-type': TYPES[extname(name)] ?? 'application/octet-stream',
-      'content-security-policy': CSP,
-      'x-content-type-options': 'nosniff',
-      'cache-control': name.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache',
-      ...(br ? { 'content-encoding': 'br' } : {}),
-    });
-    res.end(readFileSync(join(dist, br ? `${name}.br` : name)));
-  }
 
   const wss = new WebSocketServer({ noServer: true });
   server.on('upgrade', (req, socket, head) => {

@@ -157,6 +157,8 @@ export interface Way {
   first_ms: number | null;
   last_ms: number | null;
   samples: number;
+  /** Samples refused, where the server counts them. */
+  rejected?: number;
 }
 
 const ways = signal<Way[] | null>(null);
@@ -199,7 +201,8 @@ function wayState(w: Way, now: number): { state: 'waiting' | 'flowing' | 'quiet'
 
 function Intake() {
   useWays();
-  const list = ways.value;
+  // A way without lines needs nothing from the person: the agent inside.
+  const list = ways.value?.filter((w) => w.lines.length > 0) ?? null;
   const now = Math.max(tick.value, Date.now());
   if (waysError.value !== null && list === null) return <div class="notice bad">{waysError.value}</div>;
   if (list === null || list.length === 0) return null;
@@ -258,7 +261,7 @@ function WayCard({ way, now }: { way: Way; now: number }) {
         <h3>{way.name}</h3>
         <span class={`way-said num ${s.state}`} role="status">
           <Dot state={s.state} />
-          {s.state === 'waiting' ? 'waiting for the first sample' : `${s.text}${way.samples > 0 ? `, ${formatCount(way.samples)} in all` : ''}`}
+          {s.state === 'waiting' ? 'waiting for the first sample' : `${s.text}${way.samples > 0 ? `, ${formatCount(way.samples)} in all` : ''}${way.rejected ? `, ${formatCount(way.rejected)} refused` : ''}`}
         </span>
       </div>
       <p class="doc">{way.doc}</p>
