@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Histogram, Labels, ResetHint};
+use model::{Budget, Histogram, Labels, ResetHint};
 
 use super::super::ast::{BinaryOp, Cardinality, Matching, Pos};
 use super::labels::{Ordinals, display, is_metric_label, match_labels};
@@ -152,17 +152,20 @@ pub(super) struct Operator<'a> {
 }
 
 /// Rows of one side by signature.
-fn by_signature(rows: &[Row], matching: &Matching, ordinals: &mut Ordinals) -> Vec<usize> {
-    rows.iter()
-        .map(|r| ordinals.of(match_labels(&r.labels, matching.on, &matching.labels)))
-        .collect()
+fn by_signature(rows: &[Row], matching: &Matching, ordinals: &mut Ordinals, budget: &Budget) -> Result<Vec<usize>> {
+    let mut out = Vec::with_capacity(rows.len());
+    for row in rows {
+        budget.check()?;
+        out.push(ordinals.of(match_labels(&row.labels, matching.on, &matching.labels)));
+    }
+    Ok(out)
 }
 
 impl<'a> Operator<'a> {
     pub(super) fn run(&self, left: Matrix<'a>, right: Matrix<'a>, notes: &mut Notes) -> Result<Matrix<'a>> {
         let mut ordinals = Ordinals::default();
-        let of_left = by_signature(&left.rows, self.matching, &mut ordinals);
-        let of_right = by_signature(&right.rows, self.matching, &mut ordinals);
+        let of_left = by_signature(&left.rows, self.matching, &mut ordinals, self.context.budget)?;
+        let of_right = by_signature(&right.rows, self.matching, &mut ordinals, self.context.budget)?;
         match self.op.is_set() {
             true => self.set(left, right, &of_left, &of_right, ordinals.len()),
             false => self.match_up(&left, &right, &of_left, &of_right, ordinals.len(), notes),
@@ -267,6 +270,7 @@ impl<'a> Operator<'a> {
             remarks: Vec::new(),
             met_any: Vec::new(),
             charge: Charge::new(self.context.budget),
+            errors: Vec::new(),
         };
         for (of_many, of_one) in &groups {
             self.context.budget.check()?;
@@ -275,6 +279,10 @@ impl<'a> Operator<'a> {
                 ([], &[_]) | (_, []) if fills == (None, None) => {}
                 (of_many, of_one) => work.group(of_many, of_one)?,
             }
+        }
+        // the error that matching all series step by step would have met first
+        if let Some((.., e)) = work.errors.into_iter().min_by_key(|e| (e.0, e.1)) {
+            return Err(e);
         }
         for remark in work.remarks.into_iter().flatten() {
             remark.1.note(self.op, self.pos, notes);
@@ -303,6 +311,8 @@ struct Work<'w, 'a> {
     /// By step: whether the many side has any point; empty until it matters.
     met_any: Vec<bool>,
     charge: Charge<'a>,
+    /// (step, row, what is wrong there); rows of the one side come before those of the many.
+    errors: Vec<(usize, usize, EvalError)>,
 }
 
 /// Rows made in one group of a matching.
@@ -417,7 +427,9 @@ impl Work<'_, '_> {
                     if let Some(first) = present
                         && (fills || self.any_many(step))
                     {
-                        return Err(self.duplicate(&one_rows[o].labels, &one_rows[first].labels));
+                        let e = self.duplicate(&one_rows[o].labels, &one_rows[first].labels);
+                        self.errors.push((step, o, e));
+                        return Ok(());
                     }
                     present = Some(o);
                 }
@@ -446,15 +458,14 @@ impl Work<'_, '_> {
                     _ => self.pair(&mut pairs, Side::Row(m), side, m)?,
                 };
                 met_last[turn] = Some((side, at));
-                if one_to_one && met {
-                    return Err(EvalError::execution(
-                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                    ));
-                }
-                if !one_to_one && !pairs.first_at(at, step) {
-                    return Err(EvalError::execution(
-                        "multiple matches for labels: grouping labels must ensure unique matches",
-                    ));
+                let ambiguous = match one_to_one {
+                    true => met.then_some("many-to-one matching must be explicit (group_left/group_right)"),
+                    false => (!pairs.first_at(at, step)).then_some("grouping labels must ensure unique matches"),
+                };
+                if let Some(what) = ambiguous {
+                    let e = EvalError::execution(format!("multiple matches for labels: {what}"));
+                    self.errors.push((step, one_rows.len() + m, e));
+                    return Ok(());
                 }
                 met = true;
                 place(&mut self.made[at].1, step, outcome);

@@ -387,7 +387,7 @@ fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<(f64, f64)>) -> f64
         rank = cumulative;
         start = end;
     }
-    let capped = |rank: Option<f64>| rank.filter(|r| !(*r > count)).unwrap_or(count);
+    let capped = |rank: Option<f64>| rank.filter(|&r| r <= count || r.is_nan()).unwrap_or(count);
     (capped(upper_rank) - capped(lower_rank)) / count
 }
 

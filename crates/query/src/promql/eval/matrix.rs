@@ -206,23 +206,24 @@ impl<'a> Matrix<'a> {
     /// step are an error. An instant keeps them apart until the end.
     pub(super) fn merge_steps(mut self, steps: &Steps) -> Result<Self> {
         if !steps.is_instant() {
-            self.rows = merge_rows(std::mem::take(&mut self.rows), true)?;
+            self.rows = merge_rows(std::mem::take(&mut self.rows), true, self.charge.budget)?;
         }
         Ok(self)
     }
 
     /// Joins rows with equal labels, always.
     pub(super) fn merge(mut self) -> Result<Self> {
-        self.rows = merge_rows(std::mem::take(&mut self.rows), false)?;
+        self.rows = merge_rows(std::mem::take(&mut self.rows), false, self.charge.budget)?;
         Ok(self)
     }
 }
 
 /// Rows without duplicates of labels. The earliest point decides on the name (`by_time`), or the first row does.
-fn merge_rows(rows: Vec<Row>, by_time: bool) -> Result<Vec<Row>> {
+fn merge_rows(rows: Vec<Row>, by_time: bool, budget: &Budget) -> Result<Vec<Row>> {
     let mut index: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
     let mut distinct = true;
     for (i, row) in rows.iter().enumerate() {
+        budget.check()?;
         if index.insert(row.labels.clone(), i).is_some() {
             distinct = false;
             break;
@@ -234,6 +235,7 @@ fn merge_rows(rows: Vec<Row>, by_time: bool) -> Result<Vec<Row>> {
     index.clear();
     let mut out: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
+        budget.check()?;
         match index.get(&row.labels) {
             None => {
                 index.insert(row.labels.clone(), out.len());
@@ -245,14 +247,15 @@ fn merge_rows(rows: Vec<Row>, by_time: bool) -> Result<Vec<Row>> {
     Ok(out)
 }
 
+/// Two points at one step are an error; at the end of the evaluation Prometheus lets a float and a histogram pass.
 fn join(into: &mut Row, from: Row, by_time: bool) -> Result<()> {
     if by_time && from.first_step() < into.first_step() {
         into.drop_name = from.drop_name;
     }
-    for step in 0..into.values.len().min(from.values.len()) {
-        let v = from.values[step];
+    let floats = into.values.clone();
+    for (step, (&v, &float)) in from.values.iter().zip(&floats).enumerate() {
         if !is_absent(v) {
-            if into.has(step) {
+            if !is_absent(float) || (by_time && into.histogram(step).is_some()) {
                 return Err(EvalError::execution(SAME_LABELSET));
             }
             into.values[step] = v;
@@ -260,7 +263,7 @@ fn join(into: &mut Row, from: Row, by_time: bool) -> Result<()> {
     }
     for (step, h) in from.histograms {
         match into.histograms.binary_search_by_key(&step, |h| h.0) {
-            Err(at) if is_absent(into.values[step as usize]) => into.histograms.insert(at, (step, h)),
+            Err(at) if !by_time || is_absent(floats[step as usize]) => into.histograms.insert(at, (step, h)),
             _ => return Err(EvalError::execution(SAME_LABELSET)),
         }
     }
@@ -305,8 +308,13 @@ mod tests {
             values: values.to_vec(),
             ..Row::default()
         };
-        let joined = merge_rows(vec![row(&[1.0, ABSENT]), row(&[ABSENT, 2.0])], true).unwrap();
+        let joined = merge_rows(
+            vec![row(&[1.0, ABSENT]), row(&[ABSENT, 2.0])],
+            true,
+            &Budget::unlimited(),
+        )
+        .unwrap();
         assert_eq!(joined[0].values, [1.0, 2.0]);
-        assert!(merge_rows(vec![row(&[1.0]), row(&[2.0])], true).is_err());
+        assert!(merge_rows(vec![row(&[1.0]), row(&[2.0])], true, &Budget::unlimited()).is_err());
     }
 }

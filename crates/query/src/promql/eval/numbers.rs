@@ -1,16 +1,5 @@
+pub(super) use super::super::histogram::kahan;
 pub(super) use super::super::{decimal as go_float, general as format_g};
-
-/// Adds `inc` to a Kahan-Neumaier sum; returns the sum and its compensation.
-pub(super) fn kahan(inc: f64, sum: f64, c: f64) -> (f64, f64) {
-    let t = sum + inc;
-    if t.is_infinite() {
-        (t, 0.0)
-    } else if sum.abs() >= inc.abs() {
-        (t, c + ((sum - t) + inc))
-    } else {
-        (t, c + ((inc - t) + sum))
-    }
-}
 
 /// Order with NaN first, as Prometheus sorts values before it takes quantiles.
 pub(super) fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
@@ -69,14 +58,15 @@ pub(super) fn open_metrics_float(v: f64) -> String {
 
 /// Go's conversion of a float to an integer on amd64: what does not fit becomes the smallest one.
 pub(super) fn go_i64(v: f64) -> i64 {
-    if v >= -9_223_372_036_854_775_808.0 && v < 9_223_372_036_854_775_808.0 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&v) {
         v as i64
     } else {
         i64::MIN
     }
 }
 
-/// Parses a bucket bound as Go's `strconv.ParseFloat` does: also hexadecimal floats are rare enough to be refused.
+/// Parses a bucket bound as Go's `strconv.ParseFloat` does, hexadecimal and underscored floats left out.
 pub(super) fn parse_bound(text: &str) -> Option<f64> {
     let plain = text.strip_prefix(['+', '-']).unwrap_or(text);
     if plain.is_empty() || plain.starts_with(['+', '-']) {
