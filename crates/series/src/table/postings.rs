@@ -62,24 +62,21 @@ impl Postings {
     }
 
     pub(super) fn remove(&mut self, id: u32) {
-        match self {
-            Postings::Empty => return,
-            Postings::One(one) => {
-                if *one == id {
-                    *self = Postings::Empty;
-                }
-                return;
-            }
+        let none_left = match self {
+            Postings::Empty => true,
+            Postings::One(one) => *one == id,
             Postings::List(l) => {
                 if let Ok(at) = l.binary_search(&id) {
                     l.remove(at);
                 }
+                l.is_empty()
             }
             Postings::Set(s) => {
                 s.remove(id);
+                s.is_empty()
             }
-        }
-        if self.len() < 1 {
+        };
+        if none_left {
             *self = Postings::Empty;
         }
     }
