@@ -1,6 +1,7 @@
 //! Merging blocks: samples of one series come together, full chunks are copied as they are, small ones are written anew,
 //! and what was deleted is left out. Out come one block per UTC day, each with its own index.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -24,12 +25,8 @@ pub(crate) struct Job<'a> {
     pub(crate) view: &'a View,
     /// In order of their positions.
     pub(crate) inputs: &'a [Arc<Block>],
-    /// Ids of the outputs begin here.
-    pub(crate) first_id: u64,
-}
-
-pub(crate) struct Done {
-    pub(crate) outputs: usize,
+    /// The id of the next output. It only grows, whatever becomes of the outputs.
+    pub(crate) next_id: Cell<u64>,
 }
 
 pub(crate) enum Failure {
@@ -71,7 +68,7 @@ fn read_failed(block: &Block) -> impl Fn(ReadError) -> Failure + '_ {
 }
 
 /// Merges the inputs into new blocks, durable but in no manifest yet.
-pub(crate) fn merge(job: &Job<'_>) -> Result<Done, Failure> {
+pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
     let (sets, inputs) = gather(job)?;
     let mut merger = Merger {
         job,
@@ -142,10 +139,11 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
 impl Merger<'_> {
     /// The output of a day, with its series `place` begun.
     fn output(&mut self, day: i64, place: u32) -> Result<&mut Output, Failure> {
-        let next = self.job.first_id + self.outputs.len() as u64;
+        let next = self.job.next_id.get();
         let output = match self.outputs.entry(day) {
             std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
             std::collections::btree_map::Entry::Vacant(e) => {
+                self.job.next_id.set(next + 1);
                 let s = self.job.shared;
                 let path = s.dir.join(block_name(next));
                 let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, next)
@@ -339,7 +337,7 @@ impl Merger<'_> {
         Ok(newest.into_values().collect())
     }
 
-    fn finish(mut self) -> Result<Done, Failure> {
+    fn finish(mut self) -> Result<(), Failure> {
         let mut exemplars = self.exemplars()?;
         let mut metadata = self.metadata()?;
         let covers = Covers {
@@ -389,6 +387,6 @@ impl Merger<'_> {
                 .finish(footer, &self.sets.encode(&members), &extras)
                 .map_err(|e| Failure::Io(output.path.clone(), e))?;
         }
-        Ok(Done { outputs: count })
+        Ok(())
     }
 }

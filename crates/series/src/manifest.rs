@@ -33,11 +33,14 @@ pub(crate) struct Entry {
     pub(crate) day: i64,
     pub(crate) window: u64,
     pub(crate) samples: u64,
+    /// Length of the file; 0 when it is not known.
+    pub(crate) bytes: u64,
 }
 
 impl Entry {
-    pub(crate) fn of(f: &Footer) -> Entry {
+    pub(crate) fn of(f: &Footer, bytes: u64) -> Entry {
         Entry {
+            bytes,
             id: f.id,
             level: f.level,
             covers: f.covers,
@@ -83,7 +86,7 @@ impl State {
         put_varint(&mut out, self.blocks.len() as u64);
         for b in &self.blocks {
             out.push(b.level);
-            for n in [b.id, b.covers.from, b.covers.to, b.settled, b.window, b.samples] {
+            for n in [b.id, b.covers.from, b.covers.to, b.settled, b.window, b.samples, b.bytes] {
                 put_varint(&mut out, n);
             }
             for n in [b.min_ms, b.max_ms, b.day] {
@@ -119,12 +122,13 @@ impl State {
         for _ in 0..r.count(9)? {
             let level = r.u8()?;
             let (id, from, to) = (r.varint()?, r.varint()?, r.varint()?);
-            let (settled, window, samples) = (r.varint()?, r.varint()?, r.varint()?);
+            let (settled, window, samples, bytes) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?);
             state.blocks.push(Entry {
                 id,
                 level,
                 covers: Covers { from, to },
                 settled,
+                bytes,
                 min_ms: r.signed()?,
                 max_ms: r.signed()?,
                 day: r.signed()?,

@@ -171,11 +171,19 @@ const DIRECTORY: u32 = u32::MAX;
 const INDEX: u32 = u32::MAX - 1;
 
 impl Block {
-    /// Opens a block and checks both its ends.
-    pub(crate) fn open(files: &Arc<dyn Files>, dir: &Path, realm: u64, id: u64) -> Result<Block, ReadError> {
+    /// Opens a block and checks its footer. `known`: the length it should have, 0 when nobody knows; what lies behind is
+    /// not part of it.
+    pub(crate) fn open(
+        files: &Arc<dyn Files>,
+        dir: &Path,
+        realm: u64,
+        id: u64,
+        known: u64,
+    ) -> Result<Block, ReadError> {
         let path = dir.join(block_name(id));
         let file = files.open(&path, OpenMode::Read).map_err(failed("file", 0, 0))?;
-        let bytes = file.len().map_err(failed("file", 0, 0))?;
+        let len = file.len().map_err(failed("file", 0, 0))?;
+        let bytes = if known > 0 { known.min(len) } else { len };
         let damaged = || ReadError::Damaged("footer", bytes.saturating_sub(TRAILER_BYTES), TRAILER_BYTES);
         if bytes < HEADER_BYTES + TRAILER_BYTES {
             return Err(damaged());

@@ -1,8 +1,9 @@
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::view::View;
 use super::{CompactReport, Engine, EngineError, Writer, io_error};
-use crate::block::{Block, day_of};
+use crate::block::{Block, block_name, day_of};
 use crate::compaction::{Failure, Job, merge};
 
 /// Files of one day at which a day that is over is put into one file.
@@ -114,12 +115,18 @@ impl Engine {
             shared: &self.shared,
             view,
             inputs: &inputs,
-            first_id: first,
+            next_id: Cell::new(first),
         };
         let merged = merge(&job);
         self.shared.merging.clear();
-        let done = match merged {
-            Ok(done) => done,
+        let made = first..job.next_id.get();
+        writer.state.next_block = made.end;
+        let names = made.clone().map(|id| self.shared.dir.join(block_name(id)));
+        if merged.is_err() {
+            writer.garbage.extend(names.clone());
+        }
+        match merged {
+            Ok(()) => {}
             Err(Failure::Io(path, e)) => return Err(io_error(&path)(e)),
             Err(Failure::Damaged(id, e)) => {
                 let block = inputs.iter().find(|b| b.id() == id);
@@ -130,11 +137,16 @@ impl Engine {
                 writer.barriers.push(id);
                 return Ok(None);
             }
-        };
-        writer.state.next_block = first + done.outputs as u64;
+        }
         let mut outputs = Blocks::new();
-        for n in 0..done.outputs {
-            outputs.push(self.open_new(first + n as u64)?);
+        for id in made {
+            match self.open_new(id) {
+                Ok(block) => outputs.push(block),
+                Err(e) => {
+                    writer.garbage.extend(names);
+                    return Err(e);
+                }
+            }
         }
         if outputs.is_empty() && inputs.iter().any(|b| b.footer.metadata.len > 0) {
             writer.metadata_sealed = 0;

@@ -91,11 +91,11 @@ impl Engine {
             );
         }
         let mut state = found.state.unwrap_or_default();
-        let open = |id| Block::open(&host.files, dir, realm, id);
+        let open = |id, bytes| Block::open(&host.files, dir, realm, id, bytes);
         let (mut blocks, mut lost) = (Vec::new(), Vec::new());
         if trusted {
             for entry in &state.blocks {
-                match open(entry.id) {
+                match open(entry.id, entry.bytes) {
                     Ok(block) => blocks.push(Arc::new(block)),
                     Err(e) => lost.push(lose(entry.clone(), &e, &quarantine)?),
                 }
@@ -211,17 +211,17 @@ fn lose(entry: Entry, error: &ReadError, quarantine: &Quarantine) -> Result<Lost
 fn rebuild(
     state: &mut State,
     on_disk: &[u64],
-    open: &dyn Fn(u64) -> Result<Block, ReadError>,
+    open: &dyn Fn(u64, u64) -> Result<Block, ReadError>,
     blocks: &mut Vec<Arc<Block>>,
     lost: &mut Vec<Lost>,
     quarantine: &Quarantine,
 ) -> Result<(), OpenError> {
     let mut whole: Vec<Block> = Vec::new();
     for &id in on_disk {
-        match open(id) {
+        let known = state.blocks.iter().find(|b| b.id == id).cloned();
+        match open(id, known.as_ref().map_or(0, |k| k.bytes)) {
             Ok(block) => whole.push(block),
             Err(e) => {
-                let known = state.blocks.iter().find(|b| b.id == id).cloned();
                 let entry = known.unwrap_or(Entry {
                     id,
                     level: 0,
@@ -232,6 +232,7 @@ fn rebuild(
                     day: 0,
                     window: 0,
                     samples: 0,
+                    bytes: 0,
                 });
                 lost.push(lose(entry, &e, quarantine)?);
             }
@@ -253,7 +254,7 @@ fn rebuild(
     }
     state.applied = state.applied.max(covered);
     blocks.extend(whole.into_iter().filter(|b| live.contains(&b.id())).map(Arc::new));
-    state.blocks = blocks.iter().map(|b| Entry::of(&b.footer)).collect();
+    state.blocks = blocks.iter().map(|b| Entry::of(&b.footer, b.bytes)).collect();
     state.blocks.extend(lost.iter().map(|l| l.entry.clone()));
     Ok(())
 }

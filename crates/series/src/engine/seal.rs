@@ -77,7 +77,7 @@ impl Engine {
         if heads.is_empty() && applied <= writer.state.applied {
             return Ok(());
         }
-        let others_max_ms = self.shared.view().blocks_max_ms();
+        let mut others_max_ms = self.shared.view().blocks_max_ms();
         let mut blocks = Vec::new();
         for head in &heads {
             match self.write_head(writer, head) {
@@ -88,9 +88,13 @@ impl Engine {
                 }
             }
         }
-        self.commit(writer, applied, &blocks, &[], &heads)?;
+        // before the heads go: a reader must find their newest samples in the one or the other
         for head in &heads {
             self.last.sealed(head, &head.ids(), others_max_ms);
+            others_max_ms = others_max_ms.max(head.range().end_ms);
+        }
+        self.commit(writer, applied, &blocks, &[], &heads)?;
+        for head in &heads {
             writer.metadata_sealed = writer.metadata_sealed.max(head.to());
         }
         self.sealed.store(applied, Relaxed);
@@ -166,15 +170,15 @@ impl Engine {
             tombstones: s.view().live_tombstones(),
             ..blank_footer()
         };
-        file.finish(footer, &[], &extras).map_err(io_error(&path))?;
-        self.open_new(id)
+        let done = file.finish(footer, &[], &extras).map_err(io_error(&path));
+        done.and_then(|_| self.open_new(id)).inspect_err(|_| writer.garbage.push(path.clone()))
     }
 
     /// Opens a block that was just written.
     pub(super) fn open_new(&self, id: u64) -> Result<Arc<Block>, EngineError> {
         let s = &self.shared;
         let path = s.dir.join(block_name(id));
-        match Block::open(&s.host.files, &s.dir, s.realm, id) {
+        match Block::open(&s.host.files, &s.dir, s.realm, id, 0) {
             Ok(block) => Ok(Arc::new(block)),
             Err(ReadError::Io(e)) => Err(io_error(&path)(std::io::Error::other(e))),
             Err(_) => Err(EngineError::Damaged { path }),
@@ -200,7 +204,7 @@ impl Engine {
             blocks: next
                 .blocks
                 .iter()
-                .map(|b| Entry::of(&b.footer))
+                .map(|b| Entry::of(&b.footer, b.bytes))
                 .chain(next.lost.iter().map(|l| l.entry.clone()))
                 .collect(),
             // of a delete behind this position the record is still in the log
@@ -215,9 +219,15 @@ impl Engine {
             return Err(io_error(&path)(e));
         }
         writer.slot = 1 - writer.slot;
+        let told = |t| add.iter().any(|b| b.footer.tombstones.contains(t));
+        let only_here = add.is_empty() || state.tombstones.iter().any(|t| !writer.state.tombstones.contains(t) && !told(t));
         writer.state = state;
+        if only_here {
+            self.write_second(writer);
+        }
         let current = writer.window.as_ref().map(|w| w.id);
         let mut dropped = Vec::new();
+        let mut forget = !remove.is_empty() && add.is_empty();
         s.change_view(|view| {
             let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
             dropped.extend(gone.map(|b| b.path.clone()));
@@ -225,6 +235,7 @@ impl Engine {
             let live = view.live_tombstones();
             if live.len() < view.tombstones.len() {
                 view.tombstones = Arc::new(live);
+                forget = true;
             }
             let used: Vec<u64> = view
                 .blocks
@@ -242,12 +253,26 @@ impl Engine {
                 keep
             });
         });
+        if forget {
+            self.last.forget();
+        }
         for &id in remove {
             s.indexes.forget(id);
             s.chunks.forget(id);
         }
         self.unlink(writer, dropped);
         Ok(())
+    }
+
+    /// What no block's footer repeats is put into the other manifest, too. That it fails is no reason to fail a commit.
+    fn write_second(&self, writer: &mut Writer) {
+        let s = &self.shared;
+        writer.state.generation += 1;
+        let path = s.dir.join(NAMES[writer.slot]);
+        match s.host.files.write_atomic(&path, &writer.state.encode(s.realm)) {
+            Ok(()) => writer.slot = 1 - writer.slot,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "the second manifest was not written"),
+        }
     }
 
     /// Unlinks files that no manifest names; what does not go now is tried again at the next commit.

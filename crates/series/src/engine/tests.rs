@@ -1,1 +1,3 @@
+mod crash;
+mod damage;
 mod model_based;
