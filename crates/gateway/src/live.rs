@@ -9,7 +9,9 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use model::{Budget, TenantId};
-use query::promql::{self, Point, Query, Value as PromValue};
+use query::promql;
+use query::promql::eval::{Answer, Query};
+use query::promql::value::{Point, Value as PromValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
@@ -387,7 +389,7 @@ fn join_panel(app: &Arc<App>, key: &PanelKey, evaluation: &Evaluation) -> broadc
     receiver
 }
 
-async fn run(app: &Arc<App>, evaluation: Evaluation) -> Result<promql::Answer, Refusal> {
+async fn run(app: &Arc<App>, evaluation: Evaluation) -> Result<Answer, Refusal> {
     let store = crate::admin::store_of(app)?;
     store.barrier().await.map_err(|e| Refusal::unavailable(e.to_string()))?;
     let (source, q) = (store.source(), &app.parts.query);

@@ -8,7 +8,10 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use model::{Budget, Found, Labels, Matcher, SampleSource, TenantId, TimeRange};
-use query::promql::{self, Answer, EvalContext, EvalError, EvalErrorKind, Expr, Query, Value as PromValue, json};
+use query::promql::ast::Expr;
+use query::promql::eval::{Answer, EvalContext, EvalError, EvalErrorKind, Query, Stats, evaluate as evaluate_expr};
+use query::promql::value::Value as PromValue;
+use query::promql::{self, json};
 
 use crate::admin::store_of;
 use crate::answer::{Refusal, json as json_answer, with_header};
@@ -175,7 +178,7 @@ impl Evaluation {
             per_step_stats: self.per_step_stats,
             ..EvalContext::new(source, self.tenant, budget)
         };
-        promql::evaluate(&self.expr, &context, self.query).map_err(refusal)
+        evaluate_expr(&self.expr, &context, self.query).map_err(refusal)
     }
 }
 
@@ -220,10 +223,8 @@ async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Re
             if truncate(&mut answer.value, limit) {
                 answer.warnings.push("results truncated due to limit".into());
             }
-            let mut out = Vec::with_capacity(256);
             let stats = if stats.is_empty() { None } else { Some(&answer.stats) };
-            json::write_answer(&answer, stats, budget, &mut out).map_err(refusal)?;
-            Ok(out)
+            write_answer(&answer, stats, budget).map_err(|e| refusal(e.into()))
         })
         .await;
     match ran {
@@ -233,6 +234,32 @@ async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Re
             Err(refused)
         }
     }
+}
+
+/// The answer in the envelope of Prometheus' API.
+fn write_answer(answer: &Answer, stats: Option<&Stats>, budget: &Budget) -> Result<Vec<u8>, model::BudgetError> {
+    let mut out = br#"{"status":"success","data":{"#.to_vec();
+    json::write_value(&answer.value, &mut out, budget)?;
+    if let Some(s) = stats {
+        let mut samples =
+            serde_json::json!({ "totalQueryableSamples": s.samples_total, "peakSamples": s.samples_peak });
+        if !s.samples_per_step.is_empty() {
+            let steps: Vec<(f64, u64)> = s.samples_per_step.iter().map(|&(t, n)| (t as f64 / 1000.0, n)).collect();
+            samples["totalQueryableSamplesPerStep"] = serde_json::json!(steps);
+        }
+        let own = serde_json::json!({ "samplesRead": s.samples_read, "series": s.series });
+        let stats = serde_json::json!({ "samples": samples, "overseer": own });
+        out.extend_from_slice(b",\"stats\":");
+        out.extend_from_slice(stats.to_string().as_bytes());
+    }
+    out.push(b'}');
+    for (name, notes) in [("warnings", &answer.warnings), ("infos", &answer.infos)] {
+        if !notes.is_empty() {
+            out.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(notes)).as_bytes());
+        }
+    }
+    out.push(b'}');
+    Ok(out)
 }
 
 /// Keeps the first `limit` series; whether that took any away.
@@ -391,7 +418,7 @@ pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body
                         .map(|e| {
                             serde_json::json!({
                                 "labels": object(&e.labels),
-                                "value": promql::go_float(e.value),
+                                "value": promql::decimal(e.value),
                                 "timestamp": e.at_ms as f64 / 1000.0,
                             })
                         })

@@ -31,10 +31,12 @@ pub(crate) async fn run(
         }
         let text = tokio::task::block_in_place(|| gateway::exposition(&gateway));
         let now_ms = host.clock.now_ms();
-        let mut admission = intake.admit(TenantId::OVERSEER, now_ms);
-        let request = wire::Request { now_ms, target: &labels, ..Default::default() };
-        let read = exposition::decode(text.as_bytes(), Format::Text, &request, &mut admission);
-        let (batch, _) = admission.finish();
+        let (batch, read) = {
+            let mut admission = intake.admit(TenantId::OVERSEER, now_ms);
+            let request = wire::Request { now_ms, target: &labels, ..Default::default() };
+            let read = exposition::decode(text.as_bytes(), Format::Text, &request, &mut admission);
+            (admission.finish().0, read)
+        };
         if let Err(e) = read {
             tracing::error!(error = %e, "Overseer's own metrics do not parse (please report this)");
         } else if batch.samples() > SAMPLES_MAX {

@@ -30,6 +30,16 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
+    /// The engine's part of these settings.
+    pub fn engine_settings(&self) -> series::engine::EngineSettings {
+        series::engine::EngineSettings {
+            unsealed_bytes_max: usize::try_from(self.seal_bytes).unwrap_or(usize::MAX),
+            seal_after_ms: u64::from(self.seal_seconds) * 1000,
+            retention_ms: self.retention_days.map(|days| i64::from(days) * 24 * 3600 * 1000),
+            ..series::engine::EngineSettings::default()
+        }
+    }
+
     pub fn check(&self) -> Result<(), String> {
         let at_least = |name: &str, value: u64, min: u64| {
             if value < min {
