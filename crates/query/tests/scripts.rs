@@ -1,6 +1,6 @@
 //! Scripts in Prometheus' test language, run in memory. Those in `testdata` are the project's own and were checked
 //! against Prometheus 3.14; `OVERSEER_PROMQLTEST_DIR` names a directory with more.
-#![allow(clippy::disallowed_methods, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,4 +150,18 @@ fn every_function_and_aggregation_has_a_script() {
     let names = functions::FUNCTIONS.iter().map(|f| f.name).chain(aggregations);
     let missing: Vec<_> = names.filter(|n| !words.contains(n)).collect();
     assert!(missing.is_empty(), "not in any script of testdata: {missing:?}");
+}
+
+#[test]
+fn the_longest_and_the_deepest_queries_are_evaluated() {
+    let mut target = Memory {
+        source: MemorySource::new(),
+        threads: 1,
+    };
+    let long = format!("1{}", " + 1".repeat(1000));
+    let deep = format!("{}vector(1){}", "abs(".repeat(240), ")".repeat(240));
+    for query in [&long, &deep] {
+        target.instant(query, 0).unwrap();
+        target.range(query, 0, 60_000, 10_000).unwrap();
+    }
 }

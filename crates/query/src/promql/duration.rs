@@ -3,7 +3,7 @@ use super::quote;
 
 const MS_MAX: i64 = i64::MAX / 1_000_000;
 /// Seconds that fit Prometheus' durations (64 bit nanoseconds).
-pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+pub(crate) const SECONDS_MAX: f64 = i64::MAX as f64 / 1e9;
 
 const UNITS: [(&str, i64); 7] = [
     ("y", 365 * 86_400_000),
@@ -63,7 +63,7 @@ pub fn format_duration(ms: i64) -> String {
     let mut rest = ms.unsigned_abs();
     for (index, (unit, size)) in UNITS.iter().enumerate() {
         let size = size.unsigned_abs();
-        if (index < 2 && rest % size != 0) || rest < size {
+        if (index < 2 && !rest.is_multiple_of(size)) || rest < size {
             continue;
         }
         out.push_str(itoa::Buffer::new().format(rest / size));

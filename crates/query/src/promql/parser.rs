@@ -8,7 +8,7 @@ use super::ast::{
 };
 use super::lexer::{Tok, Token, can_be_label, can_be_metric, describe, tokens};
 use super::literal::{number, unquote};
-use super::{check, functions, parse_duration, quote};
+use super::{check, functions, is_utf8, parse_duration, quote};
 
 mod duration;
 mod selector;
@@ -461,7 +461,7 @@ impl<'a> Parser<'a> {
                 _ => return Err(self.unexpected("grouping opts", "label")),
             };
             self.take();
-            if name.is_empty() {
+            if name.is_empty() || !is_utf8(&name) {
                 let what = format!("invalid label name for grouping: {}", quote(&name));
                 return Err(self.error(span(token), what));
             }

@@ -69,10 +69,12 @@ fn escape(out: &mut String, c: char, quote: char) {
     }
 }
 
-/// Whether Go prints a character beyond ASCII as itself. Rust's notion of printable in `escape_debug` is the nearest in
-/// the standard library; both leave out controls, separators and unassigned characters.
+/// Whether Go prints a character beyond ASCII as itself: letters, marks, numbers, punctuation and symbols. The standard
+/// library knows them too; it escapes marks only at the start of a string, so another character goes first.
 fn printable(c: char) -> bool {
-    !c.is_control() && !(c.is_whitespace()) && c.escape_debug().len() == 1
+    let mut bytes = [b'a'; 5];
+    let end = 1 + c.encode_utf8(&mut bytes[1..]).len();
+    std::str::from_utf8(&bytes[..end]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
 }
 
 #[cfg(test)]
@@ -84,6 +86,10 @@ mod tests {
         assert_eq!(
             quote("a\"b\\c\n\t\u{7}\u{1}é☺\u{2028}\u{10fe00}\u{10ffff}"),
             r#""a\"b\\c\n\t\a\x01é☺\u2028\U0010fe00\xff""#
+        );
+        assert_eq!(
+            quote("e\u{301}\u{301}\u{a0}\u{200b}"),
+            "\"e\u{301}\u{301}\\u00a0\\u200b\""
         );
         assert_eq!(quote_char('\''), r"'\''");
         assert_eq!(quote_char('"'), "'\"'");

@@ -71,7 +71,11 @@ impl Parser<'_> {
                 self.duration_operand(OFFSET)?
             }
             Tok::LeftParen if signed => self.duration_operand(OFFSET)?,
-            _ => self.duration(0, OFFSET)?,
+            _ => {
+                let part = self.duration(0, OFFSET)?;
+                self.no_lexer_error()?;
+                part
+            }
         };
         Ok(part.finish())
     }

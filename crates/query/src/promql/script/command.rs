@@ -128,7 +128,7 @@ fn load(head: &str, body: &[&str]) -> Result<Vec<Loaded>, String> {
     };
     let step = parse_duration(step.trim()).map_err(|e| format!("invalid step definition {step:?}: {e}"))?;
     let mut loaded: Vec<Loaded> = Vec::new();
-    let mut starts: Option<(model::Labels, Vec<Option<i64>>)> = None;
+    let mut starts: Option<StartTimes> = None;
     for line in body {
         if let Some((metric, offsets)) = start_times(line)? {
             if starts.is_some() {
@@ -176,8 +176,11 @@ fn load(head: &str, body: &[&str]) -> Result<Vec<Loaded>, String> {
     Ok(loaded)
 }
 
+/// A metric and its samples' start times in ms, relative to the samples.
+type StartTimes = (model::Labels, Vec<Option<i64>>);
+
 /// A line `metric@st -1m -30s+1sx5 _` gives the start times of the next line's samples, relative to these.
-fn start_times(line: &str) -> Result<Option<(model::Labels, Vec<Option<i64>>)>, String> {
+fn start_times(line: &str) -> Result<Option<StartTimes>, String> {
     let Some((metric, rest)) = line.split_once(char::is_whitespace) else {
         return Ok(None);
     };
