@@ -22,7 +22,7 @@ for addresses, and unsafe code is forbidden in what they reach. An input that cr
 /// libFuzzer's counters and tables, and checks that a release build leaves out.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing -Cdebug-assertions -Ccodegen-units=1";
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing -Cdebug-assertions";
 const SECONDS: u64 = 10;
 /// Bytes of an input.
 const INPUT_BYTES_MAX: u64 = 64 << 10;
@@ -50,13 +50,13 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<(),
 }
 
 /// Names of the targets: their files.
-pub(crate) fn targets(workspace: &Workspace) -> Result<Vec<String>, Failure> {
+fn targets(workspace: &Workspace) -> Result<Vec<String>, Failure> {
     let files = workspace.files()?;
     let name = |file: &String| Some(file.strip_prefix("fuzz/fuzz_targets/")?.strip_suffix(".rs")?.to_owned());
     Ok(files.iter().filter_map(name).collect())
 }
 
-pub(crate) fn smoke(workspace: &Workspace, targets: &[String], seconds: u64) -> Result<(), Failure> {
+fn smoke(workspace: &Workspace, targets: &[String], seconds: u64) -> Result<(), Failure> {
     let triple = host_triple(workspace)?;
     let target_dir = workspace.target_dir().join("fuzz");
     let mut cargo = workspace.cargo();

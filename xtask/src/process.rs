@@ -77,7 +77,8 @@ impl Counts {
     }
 }
 
-/// What one line reports: cargo's `test result: ok. 3 passed; 1 failed; …`, or Node's `pass 3` and `fail 1`.
+/// What one line reports: cargo's `test result: ok. 3 passed; 1 failed; …`, Node's `pass 3` and `fail 1`, or the
+/// browser tests' `3 passed, 1 failed`.
 fn reported(line: &str) -> Counts {
     let number = |text: &str| {
         text.split_ascii_whitespace()
@@ -93,6 +94,13 @@ fn reported(line: &str) -> Counts {
             passed: of("passed"),
             failed: of("failed"),
         };
+    }
+    if let Some((passed, failed)) = line
+        .strip_suffix(" failed")
+        .and_then(|line| line.split_once(" passed, "))
+        && let (Ok(passed), Ok(failed)) = (passed.parse(), failed.parse())
+    {
+        return Counts { passed, failed };
     }
     let line = line.trim_start_matches(['#', 'ℹ', ' ']);
     let of = |what: &str| {
@@ -116,6 +124,7 @@ mod tests {
         assert_eq!(reported(line), counts(29, 2));
         assert_eq!(reported("# pass 17"), counts(17, 0));
         assert_eq!(reported("ℹ fail 3"), counts(0, 3));
+        assert_eq!(reported("12 passed, 1 failed"), counts(12, 1));
         assert_eq!(reported("pass 3 of them"), counts(0, 0));
         assert_eq!(reported("ok 3 - passed"), counts(0, 0));
     }

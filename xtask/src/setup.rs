@@ -56,7 +56,7 @@ impl Tools {
             command.env("OVERSEER_TEST_PYTHON", python);
         }
         if let Some(browser) = &self.browser {
-            command.env("OVERSEER_TEST_BROWSER", browser);
+            command.env("CHROMIUM", browser);
         }
         if self.missing.is_empty() {
             command.env("OVERSEER_TEST_REQUIRE", "1");

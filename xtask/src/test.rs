@@ -8,7 +8,6 @@ use std::{
 use crate::{
     Failure,
     arguments::{Arguments, WRONG},
-    fuzz,
     process::{self, Counts},
     setup::{self, Tools},
     tidy, ui,
@@ -30,8 +29,6 @@ The last line says `N passed, N failed` over all sections; a check that is no se
 is 0 when nothing failed.
 ";
 
-/// How long a fuzz target runs here; `cargo xtask fuzz` is for longer.
-const FUZZ_SECONDS: u64 = 5;
 /// How long Overseer may take to say that it is ready: a debug build on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
@@ -86,9 +83,9 @@ const SECTIONS: &[Section] = &[
         run: browser,
     },
     Section {
-        name: "fuzz",
-        about: "every fuzz target, briefly",
-        run: fuzz_smoke,
+        name: "docs",
+        about: "the configuration that the pages show",
+        run: pages_of_docs,
     },
 ];
 
@@ -306,29 +303,120 @@ fn black_box(workspace: &Workspace, tools: &Tools) -> Result<Counts, Failure> {
     ))
 }
 
-fn fuzz_smoke(workspace: &Workspace, _: &Tools) -> Result<Counts, Failure> {
-    let targets = fuzz::targets(workspace)?;
-    fuzz::smoke(workspace, &targets, FUZZ_SECONDS)?;
-    Ok(Counts {
-        passed: targets.len() as u64,
-        failed: 0,
-    })
+fn binary(workspace: &Workspace, tools: &Tools) -> Result<PathBuf, Failure> {
+    // as the black-box tests built it: all of the workspace chosen, so that nothing is built twice
+    process::run(cargo(workspace, tools, "build --locked --workspace --bins"))?;
+    Ok(workspace.target_dir().join("debug/overseer"))
 }
 
+/// The browser tests know a server of their own making, for what is hard to bring about, and are given the real one.
 fn browser(workspace: &Workspace, tools: &Tools) -> Result<Counts, Failure> {
     if tools.browser.is_none() {
         return Err("there is no browser to test with".to_owned());
     }
     ui::build(workspace)?;
-    // as the black-box tests built it: all of the workspace chosen, so that nothing is built twice
-    process::run(cargo(workspace, tools, "build --locked --workspace --bins"))?;
-    let server = Server::start(&workspace.target_dir().join("debug/overseer"))?;
-    let mut node = workspace.command("node");
-    node.arg("ui/tests/browser/run.mjs").env("OVERSEER_URL", &server.url);
-    tools.lend(&mut node);
-    let counts = process::run_counting(node)?;
+    let against = |url: Option<&str>| {
+        let mut node = workspace.command("node");
+        node.arg("ui/tests/browser/run.mjs").env_remove("OVERSEER_URL");
+        if let Some(url) = url {
+            node.env("OVERSEER_URL", url);
+        }
+        tools.lend(&mut node);
+        process::run_counting(node)
+    };
+    let mut counts = against(None)?;
+    let server = Server::start(&binary(workspace, tools)?)?;
+    counts.add(against(Some(&server.url))?);
     server.stop()?;
-    Ok(if counts == Counts::default() { ONE } else { counts })
+    Ok(counts)
+}
+
+/// Every YAML example of a page is a configuration that Overseer takes, and every setting is on the page of settings.
+fn pages_of_docs(workspace: &Workspace, tools: &Tools) -> Result<Counts, Failure> {
+    let binary = binary(workspace, tools)?;
+    let dir = std::env::temp_dir().join(format!("overseer-docs-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let checked = check_examples(workspace, &binary, &dir);
+    let _ = std::fs::remove_dir_all(&dir);
+    checked
+}
+
+const SETTINGS_PAGE: &str = "docs/configuration.md";
+
+fn check_examples(workspace: &Workspace, binary: &Path, dir: &Path) -> Result<Counts, Failure> {
+    let mut counts = Counts::default();
+    let check = |file: &Path| {
+        let mut command = Command::new(binary);
+        command
+            .args(["config", "check", "--config"])
+            .arg(file)
+            .current_dir(dir)
+            .env_remove("OVERSEER_CONFIG");
+        command.output().map_err(|e| format!("{}: {e}", binary.display()))
+    };
+    for page in workspace.files()?.iter().filter(|file| file.ends_with(".md")) {
+        let text = std::fs::read_to_string(workspace.path(page)).map_err(|e| format!("{page}: {e}"))?;
+        for (line, example) in examples(&text) {
+            let file = dir.join("overseer.yaml");
+            std::fs::write(&file, example).map_err(|e| format!("{}: {e}", file.display()))?;
+            let said = check(&file)?;
+            if said.status.success() {
+                counts.passed += 1;
+            } else {
+                counts.failed += 1;
+                println!("{page}:{line}: {}", String::from_utf8_lossy(&said.stderr).trim());
+            }
+        }
+    }
+    let empty = dir.join("empty.yaml");
+    std::fs::write(&empty, "").map_err(|e| format!("{}: {e}", empty.display()))?;
+    let said = check(&empty)?;
+    let page = std::fs::read_to_string(workspace.path(SETTINGS_PAGE)).map_err(|e| format!("{SETTINGS_PAGE}: {e}"))?;
+    for key in keys(&String::from_utf8_lossy(&said.stdout)) {
+        if page.contains(&format!("`{key}`")) {
+            counts.passed += 1;
+        } else {
+            counts.failed += 1;
+            println!("{SETTINGS_PAGE}: the setting `{key}` is missing");
+        }
+    }
+    Ok(counts)
+}
+
+/// Fenced blocks that say they are an `overseer.yaml`, and the line each begins at.
+fn examples(page: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut inside = false;
+    for (at, line) in page.lines().enumerate() {
+        if inside && line.trim() == "```" {
+            inside = false;
+        } else if inside && let Some((_, text)) = found.last_mut() {
+            text.push_str(line);
+            text.push('\n');
+        } else if line.trim() == "```yaml overseer" {
+            inside = true;
+            found.push((at + 1, String::new()));
+        }
+    }
+    found
+}
+
+/// Dotted keys of the settings in force, out of indented JSON: two blanks a level.
+fn keys(json: &str) -> Vec<String> {
+    let mut path: Vec<&str> = Vec::new();
+    let mut keys = Vec::new();
+    for line in json.lines() {
+        let level = (line.len() - line.trim_start().len()) / 2;
+        let Some((key, value)) = line.trim().strip_prefix('"').and_then(|rest| rest.split_once("\": ")) else {
+            continue;
+        };
+        path.truncate(level.saturating_sub(1));
+        path.push(key);
+        if value != "{" {
+            keys.push(path.join("."));
+        }
+    }
+    keys
 }
 
 /// An Overseer on a free port, with data of its own.
@@ -417,6 +505,14 @@ mod tests {
             Ok(Some(vec!["unit".into(), "doc".into()]))
         );
         assert!(names(Some("unit,dco".into())).unwrap_err().contains("\"dco\""));
+    }
+
+    #[test]
+    fn examples_and_keys_are_found() {
+        let page = "a\n```yaml overseer\nlisten: x:1\n```\n```yaml\nother: 1\n```\n";
+        assert_eq!(examples(page), [(2, "listen: x:1\n".to_owned())]);
+        let json = "good:\n{\n  \"listen\": \"x\",\n  \"log\": {\n    \"level\": \"info\"\n  },\n  \"jobs\": []\n}\n";
+        assert_eq!(keys(json), ["listen", "log.level", "jobs"]);
     }
 
     #[test]
