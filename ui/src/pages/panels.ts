@@ -46,9 +46,12 @@ const combine = (rows: number, f: (row: number) => number | null): Column => Arr
 function each(c: Columns, ids: readonly [string, string][], keep = 6) {
   const names = new Set<string>();
   for (const [id] of ids) for (const k of of(c, id).keys()) names.add(k);
-  const busy = [...names]
+  const sums = [...names]
     .map((name) => ({ name, sum: ids.reduce((s, [id]) => s + (of(c, id).get(name) ?? []).reduce<number>((a, v) => a + (v ?? 0), 0), 0) }))
-    .sort((a, b) => b.sum - a.sum || (a.name < b.name ? -1 : 1))
+    .sort((a, b) => b.sum - a.sum || (a.name < b.name ? -1 : 1));
+  // Devices that did nothing show only when none did anything.
+  const active = sums.some((x) => x.sum > 0) ? sums.filter((x) => x.sum > 0) : sums.slice(0, 1);
+  const busy = active
     .slice(0, keep)
     .map((x) => x.name)
     .sort();
@@ -60,6 +63,9 @@ function each(c: Columns, ids: readonly [string, string][], keep = 6) {
     }),
   );
 }
+
+/** The kernel books waiting and busy time in lumps: over one second a share can come out above 1. */
+const shares = <T extends { column: Column }>(lines: T[]): T[] => lines.map((l) => ({ ...l, column: l.column.map((v) => (v === null ? null : Math.min(1, v))) }));
 
 const named = (c: Columns, list: readonly [id: string, name: string, color: number][]) =>
   list.flatMap(([id, name, color]) => {
@@ -141,7 +147,7 @@ export const PANELS: readonly Panel[] = [
       { id: 'memfull', metric: 'node_pressure_memory_stalled_seconds_total', rate: true },
       { id: 'iofull', metric: 'node_pressure_io_stalled_seconds_total', rate: true },
     ],
-    lines: (c) => named(c, [['cpu', 'CPU', 0], ['mem', 'memory', 1], ['io', 'I/O', 2], ['memfull', 'memory full', 3], ['iofull', 'I/O full', 6]]),
+    lines: (c) => shares(named(c, [['cpu', 'CPU', 0], ['mem', 'memory', 1], ['io', 'I/O', 2], ['memfull', 'memory full', 3], ['iofull', 'I/O full', 6]])),
     absent: 'This kernel reports no pressure (PSI). Linux 4.20 and later do, when booted with psi=1.',
   },
   {
@@ -156,7 +162,7 @@ export const PANELS: readonly Panel[] = [
   {
     id: 'busy', title: 'Disk busy', unit: 'percent', floor: 0, ceil: 0.01,
     terms: [{ id: 'io', metric: 'node_disk_io_time_seconds_total', rate: true, by: 'device', but: '(loop|ram|zram|fd).*' }],
-    lines: (c) => each(c, [['io', '']], 8),
+    lines: (c) => shares(each(c, [['io', '']], 8)),
   },
   {
     id: 'network', title: 'Network', unit: 'bytes/s', floor: 0,
