@@ -134,9 +134,6 @@ impl<'e> Engine<'e> {
     }
 
     fn sort(&self, node: &'e Node<'e>, name: &'static str, args: &'e [Node<'e>], steps: &Steps) -> Result<Matrix<'e>> {
-        if !steps.is_instant() {
-            self.notes.borrow_mut().sort_in_range(node.pos);
-        }
         let by_value = !name.starts_with("sort_by_label");
         let mut pipe = self.pipe(&args[0], steps)?;
         if by_value {
@@ -144,6 +141,7 @@ impl<'e> Engine<'e> {
         }
         let mut matrix = self.collect(pipe, steps)?;
         if !steps.is_instant() {
+            self.notes.borrow_mut().sort_in_range(node.pos);
             return Ok(matrix);
         }
         self.context.budget.check()?;

@@ -9,7 +9,8 @@ use super::numbers::{format_2g, format_g};
 /// Different annotations kept; more are counted.
 const NOTES_MAX: usize = 1000;
 
-/// What an evaluation has to say about its data. Equal texts count once; the last position stands.
+/// What an evaluation has to say about its data. Equal texts count once; as in Prometheus the last position stands, or
+/// the first of those that count their occurrences.
 #[derive(Default)]
 pub(super) struct Notes {
     index: HashMap<String, usize>,
@@ -66,8 +67,9 @@ impl Notes {
     fn add(&mut self, is_info: bool, pos: Pos, text: String, more: More) {
         if let Some(&at) = self.index.get(&text) {
             let note = &mut self.list[at];
-            note.pos = pos;
             match (&mut note.more, more) {
+                (More::None, _) => note.pos = pos,
+                // what counts its occurrences stays where it was first
                 (More::Monotonicity(a), More::Monotonicity(b)) => {
                     a.min_at_ms = a.min_at_ms.min(b.min_at_ms);
                     a.max_at_ms = a.max_at_ms.max(b.max_at_ms);
