@@ -96,7 +96,7 @@ pub(super) fn resolve(dir: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// A stored byte form begins with a constant called MAGIC. The file that declares one is named by a page in
+/// A stored byte form begins with a constant called MAGIC. The file or module that declares one is named by a page in
 /// `docs/format`, and a page names only files that are there.
 fn formats(house: &House, problems: &mut Vec<Problem>) {
     let pages: Vec<(&str, &str)> = house
@@ -117,12 +117,14 @@ fn formats(house: &House, problems: &mut Vec<Problem>) {
                 .is_some_and(|name| name.ends_with("MAGIC"))
         });
         if let Some(at) = declared
-            && !pages.iter().any(|(_, page)| page.contains(name))
+            && !pages
+                .iter()
+                .any(|(_, page)| page.contains(name) || modules(name).iter().any(|m| page.contains(m)))
         {
             problems.push(Problem::new(
                 name,
                 at + 1,
-                "a stored byte form without a page in docs/format that names this file",
+                "a stored byte form without a page in docs/format that names this file or module",
             ));
         }
     }
@@ -138,4 +140,19 @@ fn formats(house: &House, problems: &mut Vec<Problem>) {
             }
         }
     }
+}
+
+/// How a page may call the module of a file: `bus::local::frame`, or those it lies in, `bus::local`; not a crate alone.
+fn modules(name: &str) -> Vec<String> {
+    let path = name
+        .strip_prefix("crates/")
+        .and_then(|rest| rest.strip_suffix(".rs"))
+        .unwrap_or("");
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|part| !matches!(*part, "src" | "lib" | "main" | "mod"))
+        .collect();
+    (2..=parts.len())
+        .map(|n| format!("`{}`", parts[..n].join("::")))
+        .collect()
 }

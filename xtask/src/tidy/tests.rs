@@ -154,6 +154,24 @@ fn stored_forms_have_pages() {
         ]),
         [""; 0]
     );
+    let module = [
+        ("crates/bus/src/local/frame.rs", text.as_str()),
+        (lib, &format!("{ROOT}mod local;")),
+    ];
+    let local = ("crates/bus/src/local.rs", "mod frame;");
+    assert_eq!(
+        said(&[
+            module[0],
+            module[1],
+            local,
+            ("docs/format/log.md", "Written by `bus::local`.")
+        ]),
+        [""; 0]
+    );
+    assert_eq!(
+        said(&[module[0], module[1], local, ("docs/format/log.md", "Written by `bus`.")]).len(),
+        1
+    );
     let gone = said(&[("docs/format/old.md", "Written by `crates/bus/src/old.rs`.")]);
     assert_eq!(gone, ["docs/format/old.md:1: crates/bus/src/old.rs is not there"]);
 }
