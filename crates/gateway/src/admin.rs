@@ -17,9 +17,9 @@ const LOGIN_BYTES_MAX: usize = 8 << 10;
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     match app.parts.store.as_ref().map(|s| s.readiness()) {
         None | Some(Readiness::Ready) => Ok(text(StatusCode::OK, "ready\n")),
-        Some(Readiness::Replaying { applied, target }) => {
-            Err(Refusal::unavailable(format!("replaying the log: position {applied} of {target}")))
-        }
+        Some(Readiness::Replaying { applied, target }) => Err(Refusal::unavailable(format!(
+            "replaying the log: position {applied} of {target}"
+        ))),
     }
 }
 
@@ -40,7 +40,10 @@ fn done() -> Response {
 }
 
 pub(crate) fn store_of(app: &App) -> Result<&Arc<store::Store>, Refusal> {
-    app.parts.store.as_ref().ok_or_else(|| Refusal::not_found("the store role does not run in this process"))
+    app.parts
+        .store
+        .as_ref()
+        .ok_or_else(|| Refusal::not_found("the store role does not run in this process"))
 }
 
 fn refusal(e: StoreError) -> Refusal {
@@ -59,7 +62,15 @@ pub(crate) async fn login(
     let (head, content) = request.into_parts();
     let mut bytes = Vec::new();
     let clock = &*app.parts.host.clock;
-    body::read(&head.headers, content, LOGIN_BYTES_MAX, clock, &app.parts.server, &mut bytes).await?;
+    body::read(
+        &head.headers,
+        content,
+        LOGIN_BYTES_MAX,
+        clock,
+        &app.parts.server,
+        &mut bytes,
+    )
+    .await?;
     let parsed: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|_| Refusal::bad_data("{\"token\":\"…\"} is right"))?;
     let token = parsed.get("token").and_then(|t| t.as_str()).unwrap_or("");

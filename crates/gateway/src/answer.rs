@@ -17,7 +17,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Refusal { status, kind, message: message.into() }
+        Refusal {
+            status,
+            kind,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn bad_data(message: impl Into<String>) -> Self {
@@ -41,8 +45,12 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "status": "error", "errorType": self.kind, "error": self.message });
         let mut r = json(self.status, body.to_string().into_bytes());
-        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            r.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if matches!(
+            self.status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
+            r.headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         r
     }
@@ -75,7 +83,8 @@ impl From<SourceError> for Refusal {
 pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut r = Response::new(Body::from(body));
     *r.status_mut() = status;
-    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    r.headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     r
 }
 
@@ -90,13 +99,20 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response {
     let mut r = Response::new(Body::from(body.into()));
     *r.status_mut() = status;
-    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    r.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     r
 }
 
 /// Adds a header whose value may hold anything: what is no visible ASCII is replaced.
 pub(crate) fn with_header(mut r: Response, name: HeaderName, value: &str) -> Response {
-    let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).take(1024).collect();
+    let clean: String = value
+        .chars()
+        .map(|c| if (' '..='~').contains(&c) { c } else { '?' })
+        .take(1024)
+        .collect();
     if let Ok(v) = HeaderValue::from_str(&clean) {
         r.headers_mut().insert(name, v);
     }

@@ -70,7 +70,12 @@ pub(crate) struct Auth {
 
 impl Auth {
     pub(crate) fn new(mode: AuthMode, host: Host) -> Self {
-        Auth { mode, host, sessions: Mutex::default(), failures: Mutex::default() }
+        Auth {
+            mode,
+            host,
+            sessions: Mutex::default(),
+            failures: Mutex::default(),
+        }
     }
 
     pub(crate) fn mode_name(&self) -> &'static str {
@@ -103,8 +108,13 @@ impl Auth {
 
     /// Whether the request carries the token (Bearer, Influx' `Token`, or as password of Basic) or a session.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let AuthMode::Token(token) = &self.mode else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(credential);
+        let AuthMode::Token(token) = &self.mode else {
+            return Ok(());
+        };
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(credential);
         if given.is_some_and(|g| token.is(&g)) || self.has_session(headers) {
             return Ok(());
         }
@@ -138,7 +148,11 @@ impl Auth {
         }
         if !token.is(given.trim()) {
             *count += 1;
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is not the token"));
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "this is not the token",
+            ));
         }
         drop(failures);
         let mut secret = [0u8; 32];
@@ -146,12 +160,17 @@ impl Auth {
         let id: String = secret.iter().map(|b| format!("{b:02x}")).collect();
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= SESSIONS_MAX
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, until)| **until).map(|(id, _)| id.clone())
+            && let Some(oldest) = sessions
+                .iter()
+                .min_by_key(|(_, until)| **until)
+                .map(|(id, _)| id.clone())
         {
             sessions.remove(&oldest);
         }
         sessions.insert(id.clone(), now_ms + SESSION_SECONDS * 1000);
-        Ok(format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={SESSION_SECONDS}"))
+        Ok(format!(
+            "{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={SESSION_SECONDS}"
+        ))
     }
 
     /// Ends the request's session; gives the `Set-Cookie` value that clears it.
@@ -171,17 +190,24 @@ impl Auth {
 
 /// Refuses what a foreign page sends: a browser states its origin on each request that could change something.
 pub(crate) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
     let origin = origin.to_str().unwrap_or("");
     let asked = headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let same = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(asked));
+    let same = origin
+        .split_once("://")
+        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(asked));
     if same {
         return Ok(());
     }
     Err(Refusal::new(
         StatusCode::FORBIDDEN,
         "forbidden",
-        format!("the origin {:?} is foreign: only pages of this server may do this", origin.chars().take(100).collect::<String>()),
+        format!(
+            "the origin {:?} is foreign: only pages of this server may do this",
+            origin.chars().take(100).collect::<String>()
+        ),
     ))
 }
 
@@ -194,10 +220,15 @@ fn host_name(authority: &str) -> &str {
 }
 
 fn session_id(headers: &HeaderMap) -> Option<&str> {
-    headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';')).find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE).then_some(value)
-    })
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(';'))
+        .find_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            (name == COOKIE).then_some(value)
+        })
 }
 
 fn credential(value: &str) -> Option<String> {
@@ -261,7 +292,10 @@ mod tests {
         ] {
             assert!(a.check(&headers(header::AUTHORIZATION, &value)).is_ok(), "{value}");
         }
-        assert!(a.check(&headers(header::AUTHORIZATION, "Bearer 0123456789abcdef-secreT")).is_err());
+        assert!(
+            a.check(&headers(header::AUTHORIZATION, "Bearer 0123456789abcdef-secreT"))
+                .is_err()
+        );
         assert!(a.check(&HeaderMap::new()).is_err());
     }
 
@@ -284,7 +318,13 @@ mod tests {
     #[test]
     fn without_a_login_only_local_names_are_served() {
         let a = Auth::new(AuthMode::Loopback, Host::real());
-        for good in ["localhost:7070", "127.0.0.1", "[::1]:7070", "127.9.9.9:1", "x.localhost"] {
+        for good in [
+            "localhost:7070",
+            "127.0.0.1",
+            "[::1]:7070",
+            "127.9.9.9:1",
+            "x.localhost",
+        ] {
             assert!(a.check_host(&headers(header::HOST, good)).is_ok(), "{good}");
         }
         for bad in ["evil.example", "10.0.0.1:7070", "127.0.0.1.evil.example", ""] {

@@ -19,7 +19,12 @@ pub(crate) struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl Buffers {
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.0.lock().map(|mut kept| kept.pop()).ok().flatten().unwrap_or_default()
+        self.0
+            .lock()
+            .map(|mut kept| kept.pop())
+            .ok()
+            .flatten()
+            .unwrap_or_default()
     }
 
     pub(crate) fn give(&self, mut buffer: Vec<u8>) {
@@ -42,9 +47,13 @@ pub(crate) async fn read(
     config: &ServerConfig,
     out: &mut Vec<u8>,
 ) -> Result<(), Refusal> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     let too_large = || {
-        Refusal::too_large(format!("the body has more than {bytes_max} bytes (limits.body_bytes_max); send less at once"))
+        Refusal::too_large(format!(
+            "the body has more than {bytes_max} bytes (limits.body_bytes_max); send less at once"
+        ))
     };
     if declared.is_some_and(|n| n > bytes_max) {
         return Err(too_large());

@@ -10,7 +10,10 @@ use crate::answer::json as json_answer;
 use crate::parts::App;
 
 fn success(data: &Value) -> Response {
-    json_answer(StatusCode::OK, json!({ "status": "success", "data": data }).to_string().into_bytes())
+    json_answer(
+        StatusCode::OK,
+        json!({ "status": "success", "data": data }).to_string().into_bytes(),
+    )
 }
 
 /// The ways in, each with the lines to paste and what came by it.
@@ -35,7 +38,11 @@ pub(crate) fn card(app: &App, way: &Way) -> Option<Value> {
         ),
         "agent" => {
             app.parts.agent.as_ref()?;
-            ("This host", "The agent inside watches the host Overseer runs on.".to_owned(), Vec::new())
+            (
+                "This host",
+                "The agent inside watches the host Overseer runs on.".to_owned(),
+                Vec::new(),
+            )
         }
         id => {
             let p = wire::find(id).filter(|p| !p.paths.is_empty())?;
@@ -43,7 +50,11 @@ pub(crate) fn card(app: &App, way: &Way) -> Option<Value> {
                 text.replace("{url}", &format!("http://{}", app.parts.about.listen))
                     .replace("{address}", &app.parts.about.listen)
             };
-            (p.name, p.doc.to_owned(), p.setup.iter().map(|s| line(s.label, fill(s.text))).collect())
+            (
+                p.name,
+                p.doc.to_owned(),
+                p.setup.iter().map(|s| line(s.label, fill(s.text))).collect(),
+            )
         }
     };
     let c = way.counts();
@@ -80,6 +91,45 @@ pub(crate) async fn buildinfo(State(app): State<Arc<App>>) -> Response {
         "goVersion": "",
         "application": "overseer",
         "overseerVersion": app.parts.about.version,
+    }))
+}
+
+/// No rules are evaluated yet: well formed, and empty.
+pub(crate) async fn rules() -> Response {
+    success(&json!({ "groups": [] }))
+}
+
+/// No alerts, as there are no rules.
+pub(crate) async fn alerts() -> Response {
+    success(&json!({ "alerts": [] }))
+}
+
+/// The settings that Prometheus has as flags, under its names.
+pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
+    let q = &app.parts.query;
+    success(&json!({
+        "query.lookback-delta": format!("{}s", q.lookback_seconds),
+        "query.timeout": format!("{}s", q.timeout_seconds),
+        "query.max-samples": q.samples_max.to_string(),
+        "web.listen-address": app.parts.about.listen,
+        "web.enable-remote-write-receiver": "true",
+    }))
+}
+
+pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
+    let started = jiff::Timestamp::from_millisecond(app.parts.about.started_ms).map(|t| t.to_string());
+    let series = app.parts.store.as_ref().map_or(0, |s| s.stats().engine.series);
+    success(&json!({
+        "startTime": started.unwrap_or_default(),
+        "CWD": "",
+        "hostname": app.parts.about.hostname,
+        "serverTime": jiff::Timestamp::from_millisecond(app.parts.host.clock.now_ms()).map(|t| t.to_string()).unwrap_or_default(),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": "",
+        "corruptionCount": app.parts.store.as_ref().map_or(0, |s| s.stats().engine.quarantined.len()),
+        "goroutineCount": 0,
+        "timeSeriesCount": series,
+        "storageRetention": "",
     }))
 }
 

@@ -33,7 +33,7 @@ impl Default for QueryConfig {
             samples_max: 100_000_000,
             bytes_max: 256 << 20,
             series_max: 2_000_000,
-            timeout_seconds: 30,
+            timeout_seconds: 9,
             points_max: 11_000,
             lookback_seconds: 300,
             text_bytes_max: 64 << 10,

@@ -87,7 +87,10 @@ async fn connection(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let times = Arc::new(Times::new(clock));
-    let io = TimedIo { inner: TokioIo::new(stream), times: Arc::clone(&times) };
+    let io = TimedIo {
+        inner: TokioIo::new(stream),
+        times: Arc::clone(&times),
+    };
     let for_service = Arc::clone(&times);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let mut router = router.clone();
@@ -100,7 +103,10 @@ async fn connection(
                     let mut request = request.map(Body::new);
                     match crate::router::take_tenant(&mut request) {
                         Err(refused) => refused,
-                        Ok(()) => router.call(request).await.unwrap_or_else(|never: Infallible| match never {}),
+                        Ok(()) => router
+                            .call(request)
+                            .await
+                            .unwrap_or_else(|never: Infallible| match never {}),
                     }
                 }
             };
@@ -190,7 +196,14 @@ impl Times {
             return true;
         }
         let first = self.requests_done.load(Relaxed) == 0;
-        older(self.idle_since.load(Relaxed), if first { config.head_seconds } else { config.idle_seconds })
+        older(
+            self.idle_since.load(Relaxed),
+            if first {
+                config.head_seconds
+            } else {
+                config.idle_seconds
+            },
+        )
     }
 }
 
@@ -216,7 +229,10 @@ impl<T: Write + Unpin> TimedIo<T> {
         match polled {
             Poll::Ready(_) => self.times.write_stalled.store(0, Relaxed),
             Poll::Pending => {
-                let _ = self.times.write_stalled.compare_exchange(0, self.times.now(), Relaxed, Relaxed);
+                let _ = self
+                    .times
+                    .write_stalled
+                    .compare_exchange(0, self.times.now(), Relaxed, Relaxed);
             }
         }
     }
@@ -277,4 +293,3 @@ impl HttpBody for GuardedBody {
         self.body.size_hint()
     }
 }
-

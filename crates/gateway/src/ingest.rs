@@ -69,7 +69,15 @@ async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) ->
     let query = params::pairs(head.uri.query().unwrap_or(""))?;
     let clock = &*app.parts.host.clock;
     let mut raw = app.buffers.take();
-    body::read(&head.headers, content, app.parts.limits.body_bytes_max, clock, &app.parts.server, &mut raw).await?;
+    body::read(
+        &head.headers,
+        content,
+        app.parts.limits.body_bytes_max,
+        clock,
+        &app.parts.server,
+        &mut raw,
+    )
+    .await?;
     let now_ms = clock.now_ms();
     let decode = || {
         let mut plain = app.buffers.take();
@@ -80,7 +88,12 @@ async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) ->
             Ok(bytes) => {
                 admission.reserve(bytes.len() / (4 * BYTES_PER_SAMPLE_MIN));
                 let content_type = text_of(&head.headers, &header::CONTENT_TYPE);
-                let request = wire::Request { content_type, query: &query, now_ms, ..Default::default() };
+                let request = wire::Request {
+                    content_type,
+                    query: &query,
+                    now_ms,
+                    ..Default::default()
+                };
                 // the hot one gets a copy of the decoder made for this sink
                 let done = if protocol.id == "remote_write" {
                     wire::remote_write::decode(bytes, &request, &mut admission)
@@ -94,8 +107,11 @@ async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) ->
         app.buffers.give(plain);
         (batch, outcome, error)
     };
-    let (batch, outcome, error) =
-        if raw.len() > INLINE_BYTES_MAX { tokio::task::block_in_place(decode) } else { decode() };
+    let (batch, outcome, error) = if raw.len() > INLINE_BYTES_MAX {
+        tokio::task::block_in_place(decode)
+    } else {
+        decode()
+    };
     let bytes = raw.len();
     app.buffers.give(raw);
     publisher.batch(batch).await?;
@@ -111,14 +127,26 @@ fn row(request: &Request<Body>, fallback: &'static str) -> Result<&'static Proto
     let content_type = text_of(request.headers(), &header::CONTENT_TYPE);
     let known = wire::find(fallback);
     let path = known.and_then(|p| p.paths.first()).copied().unwrap_or("");
-    let row = if content_type.is_empty() { known } else { Protocol::for_request(path, content_type) };
+    let row = if content_type.is_empty() {
+        known
+    } else {
+        Protocol::for_request(path, content_type)
+    };
     row.ok_or_else(|| {
-        let right: Vec<&str> =
-            wire::PROTOCOLS.iter().filter(|p| p.paths.contains(&path)).flat_map(|p| p.content_types).copied().collect();
+        let right: Vec<&str> = wire::PROTOCOLS
+            .iter()
+            .filter(|p| p.paths.contains(&path))
+            .flat_map(|p| p.content_types)
+            .copied()
+            .collect();
         Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "bad_data",
-            format!("Content-Type {:?} is not taken here: {} is right", content_type, right.join(" or ")),
+            format!(
+                "Content-Type {:?} is not taken here: {} is right",
+                content_type,
+                right.join(" or ")
+            ),
         )
     })
 }
@@ -133,7 +161,11 @@ pub(crate) async fn remote_write(State(app): State<Arc<App>>, request: Request<B
         empty(StatusCode::NO_CONTENT)
     } else {
         let stored = o.samples();
-        let message = format!("{stored} samples stored, {} refused: {}", o.rejected_samples, taken.complaint());
+        let message = format!(
+            "{stored} samples stored, {} refused: {}",
+            o.rejected_samples,
+            taken.complaint()
+        );
         Refusal::new(taken.status(), "bad_data", message).into_response()
     };
     if protocol.id == "remote_write_2" {
@@ -157,7 +189,11 @@ pub(crate) async fn influx(State(app): State<Arc<App>>, request: Request<Body>) 
     } else {
         let message = match &taken.error {
             Some(_) if taken.outcome.samples() == 0 => taken.complaint(),
-            _ => format!("partial write: {} dropped={}", taken.complaint(), taken.outcome.rejected_samples),
+            _ => format!(
+                "partial write: {} dropped={}",
+                taken.complaint(),
+                taken.outcome.rejected_samples
+            ),
         };
         let body = if second {
             serde_json::json!({ "code": "invalid", "message": message })
@@ -165,7 +201,11 @@ pub(crate) async fn influx(State(app): State<Arc<App>>, request: Request<Body>) 
             serde_json::json!({ "error": message })
         };
         let response = json(taken.status(), body.to_string().into_bytes());
-        if second { response } else { with_header(response, INFLUX_ERROR, &message) }
+        if second {
+            response
+        } else {
+            with_header(response, INFLUX_ERROR, &message)
+        }
     };
     if texts > 0 {
         let examples: Vec<String> = taken
@@ -173,9 +213,19 @@ pub(crate) async fn influx(State(app): State<Arc<App>>, request: Request<Body>) 
             .rejects
             .iter()
             .filter(|r| r.reason == RejectReason::NotANumber)
-            .map(|r| if r.subject.is_empty() { r.detail.clone() } else { format!("{}: {}", r.subject, r.detail) })
+            .map(|r| {
+                if r.subject.is_empty() {
+                    r.detail.clone()
+                } else {
+                    format!("{}: {}", r.subject, r.detail)
+                }
+            })
             .collect();
-        response = with_header(response, SKIPPED, &format!("{texts} fields without a number: {}", examples.join("; ")));
+        response = with_header(
+            response,
+            SKIPPED,
+            &format!("{texts} fields without a number: {}", examples.join("; ")),
+        );
     }
     Ok(response)
 }
@@ -190,7 +240,11 @@ pub(crate) async fn influx_ping(State(app): State<Arc<App>>) -> Response {
 /// a body that cannot be read is a 400 with a `google.rpc.Status`.
 pub(crate) async fn otlp(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let protocol = row(&request, "otlp")?;
-    let form = if protocol.id == "otlp_json" { otlp::Form::Json } else { otlp::Form::Protobuf };
+    let form = if protocol.id == "otlp_json" {
+        otlp::Form::Json
+    } else {
+        otlp::Form::Protobuf
+    };
     let taken = match take(&app, protocol, request).await {
         Ok(taken) => taken,
         Err(refused) => return Ok(otlp_failure(form, refused)),
@@ -198,7 +252,10 @@ pub(crate) async fn otlp(State(app): State<Arc<App>>, request: Request<Body>) ->
     if let Some(e) = &taken.error
         && e.taken == 0
     {
-        return Ok(otlp_failure(form, Refusal::new(taken.status(), "bad_data", taken.complaint())));
+        return Ok(otlp_failure(
+            form,
+            Refusal::new(taken.status(), "bad_data", taken.complaint()),
+        ));
     }
     let bytes = otlp::success(form, taken.outcome.rejected_samples, &taken.complaint());
     Ok(otlp_answer(form, StatusCode::OK, bytes))
@@ -214,7 +271,11 @@ fn otlp_failure(form: otlp::Form, refused: Refusal) -> Response {
     let bytes = otlp::status(form, code, &refused.message);
     let later = refused.status == StatusCode::SERVICE_UNAVAILABLE;
     let response = otlp_answer(form, refused.status, bytes);
-    if later { with_header(response, header::RETRY_AFTER, "2") } else { response }
+    if later {
+        with_header(response, header::RETRY_AFTER, "2")
+    } else {
+        response
+    }
 }
 
 fn otlp_answer(form: otlp::Form, status: StatusCode, bytes: Vec<u8>) -> Response {

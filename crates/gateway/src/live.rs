@@ -95,14 +95,22 @@ fn numbers(values: &[f64]) -> Vec<Value> {
 }
 
 fn labels_json(labels: &model::Labels) -> Value {
-    labels.iter().map(|(n, v)| (n.to_owned(), v.into())).collect::<serde_json::Map<_, _>>().into()
+    labels
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 pub(crate) async fn upgrade(State(app): State<Arc<App>>, ws: WebSocketUpgrade, request: Request) -> Response {
     if let Err(refused) = check_origin(request.headers()) {
         return refused.into_response();
     }
-    let tenant = request.extensions().get::<TenantId>().copied().unwrap_or(TenantId::DEFAULT);
+    let tenant = request
+        .extensions()
+        .get::<TenantId>()
+        .copied()
+        .unwrap_or(TenantId::DEFAULT);
     if app.parts.live.pages() >= PAGES_MAX {
         return Refusal::unavailable(format!("{PAGES_MAX} pages are connected already; close some")).into_response();
     }
@@ -115,7 +123,11 @@ struct PageCount(Arc<App>);
 
 impl Drop for PageCount {
     fn drop(&mut self) {
-        self.0.parts.live.pages.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0
+            .parts
+            .live
+            .pages
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -186,7 +198,12 @@ fn ask(
 ) -> Option<String> {
     let ask: Ask = match serde_json::from_str(text) {
         Ok(ask) => ask,
-        Err(e) => return Some(error("", &Refusal::bad_data(format!("the message is not understood: {e}")))),
+        Err(e) => {
+            return Some(error(
+                "",
+                &Refusal::bad_data(format!("the message is not understood: {e}")),
+            ));
+        }
     };
     subscriptions.retain(|_, s| !s.0.is_finished());
     match ask.op.as_str() {
@@ -220,7 +237,10 @@ fn ask(
         }
         other => Some(error(
             &ask.id,
-            &Refusal::bad_data(format!("there is no op {:?}: sub or unsub is right", other.chars().take(40).collect::<String>())),
+            &Refusal::bad_data(format!(
+                "there is no op {:?}: sub or unsub is right",
+                other.chars().take(40).collect::<String>()
+            )),
         )),
     }
 }
@@ -303,7 +323,9 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
     let step_ms = ask.step_ms.max(STEP_MS_MIN);
     let range_ms = ask.range_ms.clamp(step_ms, i64::MAX / 4);
     if range_ms / step_ms > PANEL_POINTS_MAX {
-        return Err(Refusal::bad_data(format!("{range_ms} ms in steps of {step_ms} ms are more than {PANEL_POINTS_MAX} points")));
+        return Err(Refusal::bad_data(format!(
+            "{range_ms} ms in steps of {step_ms} ms are more than {PANEL_POINTS_MAX} points"
+        )));
     }
     if ask.expr.len() > app.parts.query.text_bytes_max {
         return Err(Refusal::bad_data("the expression is too long (query.text_bytes_max)"));
@@ -318,12 +340,27 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
         threads: threads(),
         per_step_stats: false,
     };
-    let key = PanelKey { tenant, expr: ask.expr.clone(), step_ms };
+    let key = PanelKey {
+        tenant,
+        expr: ask.expr.clone(),
+        step_ms,
+    };
     loop {
         let mut steps = join_panel(app, &key, &evaluation);
         let end_ms = app.parts.host.clock.now_ms().div_euclid(step_ms) * step_ms;
-        let query = Query::Range { start_ms: end_ms - range_ms, end_ms, step_ms };
-        let answer = run(app, Evaluation { query, ..evaluation.clone() }).await?;
+        let query = Query::Range {
+            start_ms: end_ms - range_ms,
+            end_ms,
+            step_ms,
+        };
+        let answer = run(
+            app,
+            Evaluation {
+                query,
+                ..evaluation.clone()
+            },
+        )
+        .await?;
         let PromValue::Matrix(matrix) = &answer.value else {
             return Err(Refusal::bad_data("only instant vectors and scalars can be watched"));
         };
@@ -334,7 +371,10 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
             .collect();
         let mut warnings = answer.warnings.clone();
         if matrix.len() > PANEL_SERIES_MAX {
-            warnings.push(format!("{} series, the first {PANEL_SERIES_MAX} are shown", matrix.len()));
+            warnings.push(format!(
+                "{} series, the first {PANEL_SERIES_MAX} are shown",
+                matrix.len()
+            ));
         }
         let frame = json!({
             "id": ask.id, "type": "snapshot", "start_ms": end_ms - range_ms, "end_ms": end_ms, "step_ms": step_ms,
@@ -378,7 +418,10 @@ fn join_panel(app: &Arc<App>, key: &PanelKey, evaluation: &Evaluation) -> broadc
                     return;
                 }
             }
-            let step = Evaluation { query: Query::Instant { at_ms }, ..evaluation.clone() };
+            let step = Evaluation {
+                query: Query::Instant { at_ms },
+                ..evaluation.clone()
+            };
             let frame = match run(&app, step).await {
                 Ok(answer) => step_frame(at_ms, &answer.value),
                 Err(refused) => json!({ "type": "error", "errorType": refused.kind, "error": refused.message }),
@@ -395,7 +438,11 @@ async fn run(app: &Arc<App>, evaluation: Evaluation) -> Result<Answer, Refusal> 
     let (source, q) = (store.source(), &app.parts.query);
     let budget = Arc::new(Budget::new(q.samples_max, q.bytes_max, q.series_max));
     let timeout = Duration::from_secs(u64::from(q.timeout_seconds));
-    app.pool.run(Weight::Light, budget, timeout, move |budget| evaluation.run(&*source, budget)).await?
+    app.pool
+        .run(Weight::Light, budget, timeout, move |budget| {
+            evaluation.run(&*source, budget)
+        })
+        .await?
 }
 
 fn step_frame(at_ms: i64, value: &PromValue) -> Value {

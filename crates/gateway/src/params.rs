@@ -26,11 +26,18 @@ impl Params {
         let mut params = Params::default();
         params.extend(query.unwrap_or("").as_bytes())?;
         if method == Method::POST {
-            let content = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+            let content = headers
+                .get(header::CONTENT_TYPE)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or("");
             let mut form = Vec::new();
             crate::body::read(headers, body, FORM_BYTES_MAX, clock, config, &mut form).await?;
             if !form.is_empty() {
-                if !content.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
+                if !content
+                    .trim_start()
+                    .to_ascii_lowercase()
+                    .starts_with("application/x-www-form-urlencoded")
+                {
                     return Err(Refusal::bad_data(format!(
                         "Content-Type {:?} is not read here: application/x-www-form-urlencoded is right",
                         content.chars().take(80).collect::<String>()
@@ -67,12 +74,18 @@ impl Params {
 
     /// A time in ms: Unix seconds (with a fraction) or RFC 3339.
     pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        self.get(name).filter(|v| !v.is_empty()).map(|v| time_ms(name, v)).transpose()
+        self.get(name)
+            .filter(|v| !v.is_empty())
+            .map(|v| time_ms(name, v))
+            .transpose()
     }
 
     /// A duration in ms: seconds (with a fraction) or Prometheus' notation.
     pub(crate) fn duration_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        self.get(name).filter(|v| !v.is_empty()).map(|v| duration_ms(name, v)).transpose()
+        self.get(name)
+            .filter(|v| !v.is_empty())
+            .map(|v| duration_ms(name, v))
+            .transpose()
     }
 
     /// A whole number; 0 and absence mean "no limit".
@@ -91,7 +104,9 @@ impl Params {
 /// The refusal of a parameter, in Prometheus' words, with what would be right.
 pub(crate) fn invalid(name: &str, value: &str, right: &str) -> Refusal {
     let shown: String = value.chars().take(80).collect();
-    Refusal::bad_data(format!("invalid parameter \"{name}\": cannot parse {shown:?}: {right} is right"))
+    Refusal::bad_data(format!(
+        "invalid parameter \"{name}\": cannot parse {shown:?}: {right} is right"
+    ))
 }
 
 /// Decoded pairs of a URL's query.
@@ -114,7 +129,11 @@ fn decode(text: &[u8]) -> Result<String, Refusal> {
                         out.push((high * 16 + low) as u8);
                         i += 2;
                     }
-                    _ => return Err(Refusal::bad_data("a parameter holds a % that two hexadecimal digits do not follow")),
+                    _ => {
+                        return Err(Refusal::bad_data(
+                            "a parameter holds a % that two hexadecimal digits do not follow",
+                        ));
+                    }
                 }
             }
             b => out.push(b),
@@ -156,7 +175,9 @@ pub(crate) fn time_ms(name: &str, text: &str) -> Result<i64, Refusal> {
         }
         return Ok(ms as i64);
     }
-    text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond()).map_err(|_| invalid(name, text, RIGHT))
+    text.parse::<jiff::Timestamp>()
+        .map(|t| t.as_millisecond())
+        .map_err(|_| invalid(name, text, RIGHT))
 }
 
 pub(crate) fn duration_ms(name: &str, text: &str) -> Result<i64, Refusal> {
@@ -167,7 +188,8 @@ pub(crate) fn duration_ms(name: &str, text: &str) -> Result<i64, Refusal> {
         }
         return Ok(ms as i64);
     }
-    query::promql::parse_duration(text).map_err(|_| invalid(name, text, "a number of seconds or a duration such as 1m30s"))
+    query::promql::parse_duration(text)
+        .map_err(|_| invalid(name, text, "a number of seconds or a duration such as 1m30s"))
 }
 
 #[cfg(test)]
@@ -192,7 +214,10 @@ mod tests {
 
     #[test]
     fn escaped_names() {
-        assert_eq!(unescape_name("U__http_2e_status__code").as_deref(), Some("http.status_code"));
+        assert_eq!(
+            unescape_name("U__http_2e_status__code").as_deref(),
+            Some("http.status_code")
+        );
         assert_eq!(unescape_name("U__a_zz_b"), None);
         assert_eq!(unescape_name("plain_name"), None);
     }

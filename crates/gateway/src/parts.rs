@@ -74,7 +74,13 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let auth = Auth::new(parts.auth.clone(), parts.host.clone());
         let pool = QueryPool::new(&parts.query);
-        let app = Arc::new(App { parts, auth, pool, buffers: Buffers::default(), counts: HttpCounts::default() });
+        let app = Arc::new(App {
+            parts,
+            auth,
+            pool,
+            buffers: Buffers::default(),
+            counts: HttpCounts::default(),
+        });
         Gateway { app }
     }
 

@@ -38,7 +38,11 @@ impl Drop for StopOnDrop {
 impl QueryPool {
     pub(crate) fn new(config: &QueryConfig) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let heavy = if config.heavy_at_once == 0 { cores } else { config.heavy_at_once as usize };
+        let heavy = if config.heavy_at_once == 0 {
+            cores
+        } else {
+            config.heavy_at_once as usize
+        };
         QueryPool {
             light: Semaphore::new(LIGHT_AT_ONCE),
             heavy: Semaphore::new(heavy),
@@ -74,14 +78,18 @@ impl QueryPool {
         let for_work = Arc::clone(&budget);
         let mut task = tokio::task::spawn_blocking(move || work(&for_work));
         let joined = tokio::select! {
-            joined = &mut task => joined,
+            joined = &mut task => Some(joined),
             _ = tokio::time::sleep_until(deadline) => {
                 budget.stop(StopReason::Timeout);
-                task.await
+                let _ = task.await; // it holds its lane until it has noticed
+                None
             }
         };
         drop(slot);
         drop(guard); // the work has ended: stopping it now changes nothing
+        let Some(joined) = joined else {
+            return Err(timed_out(timeout));
+        };
         joined.map_err(|e| {
             tracing::error!(error = %e, "a query panicked");
             Refusal::new(
@@ -91,6 +99,14 @@ impl QueryPool {
             )
         })
     }
+}
+
+pub(crate) fn timed_out(after: Duration) -> Refusal {
+    Refusal::new(
+        http::StatusCode::SERVICE_UNAVAILABLE,
+        "timeout",
+        format!("query timed out after {after:?} (parameter timeout, or query.timeout_seconds)"),
+    )
 }
 
 fn busy() -> Refusal {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
@@ -24,13 +25,27 @@ const GZIP_BYTES_MIN: usize = 1400;
 /// Steps of a range query, and window in ms, from which it counts as heavy.
 const HEAVY_STEPS: i64 = 500;
 const HEAVY_SPAN_MS: i64 = 6 * 3600 * 1000;
+/// Warnings, and infos, of one answer; the rest is counted.
+const NOTES_MAX: usize = 10;
 /// Groups of `status/tsdb`, as Prometheus shows them.
 const CARDINALITY_TOP: usize = 10;
 
 /// Routes that only read, whatever the method.
 pub(crate) fn is_read_path(path: &str) -> bool {
-    let Some(name) = path.strip_prefix("/api/v1/") else { return false };
-    ["query", "series", "label", "metadata", "format_query", "parse_query", "status/"].iter().any(|p| name.starts_with(p))
+    let Some(name) = path.strip_prefix("/api/v1/") else {
+        return false;
+    };
+    [
+        "query",
+        "series",
+        "label",
+        "metadata",
+        "format_query",
+        "parse_query",
+        "status/",
+    ]
+    .iter()
+    .any(|p| name.starts_with(p))
 }
 
 /// One read request, its parameters and the store behind it.
@@ -46,14 +61,30 @@ impl Ask {
     async fn of(app: Arc<App>, request: Request<Body>) -> Result<Self, Refusal> {
         let (head, body) = request.into_parts();
         let clock = &*app.parts.host.clock;
-        let params =
-            Params::of(&head.method, head.uri.query(), &head.headers, body, clock, &app.parts.server).await?;
+        let params = Params::of(
+            &head.method,
+            head.uri.query(),
+            &head.headers,
+            body,
+            clock,
+            &app.parts.server,
+        )
+        .await?;
         let tenant = head.extensions.get::<TenantId>().copied().unwrap_or(TenantId::DEFAULT);
-        let limit_ms = i64::from(app.parts.query.timeout_seconds) * 1000;
-        let timeout_ms = params.duration_ms("timeout")?.filter(|&ms| ms > 0).unwrap_or(limit_ms).min(limit_ms);
+        let limit = Duration::from_secs(u64::from(app.parts.query.timeout_seconds));
+        let timeout = match params.duration_ms("timeout")? {
+            None => limit,
+            Some(ms) if ms > 0 => limit.min(Duration::from_millis(ms.unsigned_abs())),
+            Some(_) => return Err(crate::pool::timed_out(Duration::ZERO)),
+        };
         let gzip = takes_gzip(&head.headers);
-        let timeout = Duration::from_millis(timeout_ms.unsigned_abs());
-        Ok(Ask { app, tenant, params, gzip, timeout })
+        Ok(Ask {
+            app,
+            tenant,
+            params,
+            gzip,
+            timeout,
+        })
     }
 
     fn now_ms(&self) -> i64 {
@@ -80,7 +111,10 @@ impl Ask {
     ) -> Result<T, Refusal> {
         let source = self.source().await?;
         let pool = &self.app.pool;
-        pool.run(weight, self.budget(), self.timeout, move |budget| work(&*source, budget)).await?
+        pool.run(weight, self.budget(), self.timeout, move |budget| {
+            work(&*source, budget)
+        })
+        .await?
     }
 
     /// `start` and `end`, open where absent.
@@ -88,7 +122,9 @@ impl Ask {
         let start_ms = self.params.time_ms("start")?.unwrap_or(i64::MIN);
         let end_ms = self.params.time_ms("end")?.unwrap_or(i64::MAX);
         if end_ms < start_ms {
-            return Err(Refusal::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+            return Err(Refusal::bad_data(
+                "invalid parameter \"end\": end timestamp must not be before start time",
+            ));
         }
         Ok(TimeRange::new(start_ms, end_ms))
     }
@@ -110,7 +146,16 @@ impl Ask {
             .into_iter()
             .map(|text| {
                 self.check_length("match[]", text)?;
-                promql::parse_matchers(text).map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))
+                let matchers = promql::parse_matchers(text)
+                    .map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))?;
+                if matchers.iter().all(Matcher::matches_absent) {
+                    return Err(invalid(
+                        "match[]",
+                        text,
+                        "a selector with at least one non-empty matcher",
+                    ));
+                }
+                Ok(matchers)
             })
             .collect()
     }
@@ -129,8 +174,7 @@ impl Ask {
     fn expression(&self) -> Result<(String, Expr), Refusal> {
         let text = self.params.get("query").unwrap_or("").to_owned();
         self.check_length("query", &text)?;
-        let expr =
-            promql::parse(&text).map_err(|e| Refusal::bad_data(format!("invalid parameter \"query\": {e}")))?;
+        let expr = promql::parse(&text).map_err(|e| Refusal::bad_data(format!("invalid parameter \"query\": {e}")))?;
         Ok((text, expr))
     }
 
@@ -140,18 +184,24 @@ impl Ask {
 }
 
 pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"))
+    headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("gzip"))
 }
 
 fn finish(body: Vec<u8>, gzip: bool) -> Response {
     if gzip && body.len() >= GZIP_BYTES_MIN {
-        let mut packed =
-            flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
+        let mut packed = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
         if packed.write_all(&body).is_ok()
             && let Ok(bytes) = packed.finish()
         {
             let r = json_answer(StatusCode::OK, bytes);
-            return with_header(with_header(r, header::CONTENT_ENCODING, "gzip"), header::VARY, "accept-encoding");
+            return with_header(
+                with_header(r, header::CONTENT_ENCODING, "gzip"),
+                header::VARY,
+                "accept-encoding",
+            );
         }
     }
     json_answer(StatusCode::OK, body)
@@ -200,7 +250,11 @@ pub(crate) fn threads() -> usize {
 
 async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Refusal> {
     let (text, expr) = ask.expression()?;
-    let weight = if promql::has_subquery(&expr) { Weight::Heavy } else { weight };
+    let weight = if promql::has_subquery(&expr) {
+        Weight::Heavy
+    } else {
+        weight
+    };
     let lookback_ms = match ask.params.duration_ms("lookback_delta")? {
         Some(ms) if ms > 0 => ms,
         _ => i64::from(ask.app.parts.query.lookback_seconds) * 1000,
@@ -217,13 +271,24 @@ async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Re
         per_step_stats: stats == "all",
     };
     ask.app.counts.queries.fetch_add(1, Relaxed);
+    let clock = Arc::clone(&ask.app.parts.host.clock);
+    let asked = clock.monotonic();
     let ran = ask
         .run(weight, move |source, budget| {
+            let began = clock.monotonic();
             let mut answer = evaluation.run(source, budget)?;
+            let timings = Timings {
+                queued: began.saturating_sub(asked),
+                evaluated: clock.monotonic().saturating_sub(began),
+            };
             if truncate(&mut answer.value, limit) {
                 answer.warnings.push("results truncated due to limit".into());
             }
-            let stats = if stats.is_empty() { None } else { Some(&answer.stats) };
+            let stats = if stats.is_empty() {
+                None
+            } else {
+                Some((&answer.stats, timings))
+            };
             write_answer(&answer, stats, budget).map_err(|e| refusal(e.into()))
         })
         .await;
@@ -236,26 +301,61 @@ async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Re
     }
 }
 
+/// How long a query waited for its turn, and how long it took then.
+#[derive(Clone, Copy)]
+struct Timings {
+    queued: Duration,
+    evaluated: Duration,
+}
+
 /// The answer in the envelope of Prometheus' API.
-fn write_answer(answer: &Answer, stats: Option<&Stats>, budget: &Budget) -> Result<Vec<u8>, model::BudgetError> {
+fn write_answer(
+    answer: &Answer,
+    stats: Option<(&Stats, Timings)>,
+    budget: &Budget,
+) -> Result<Vec<u8>, model::BudgetError> {
     let mut out = br#"{"status":"success","data":{"#.to_vec();
     json::write_value(&answer.value, &mut out, budget)?;
-    if let Some(s) = stats {
+    if let Some((s, timings)) = stats {
         let mut samples =
             serde_json::json!({ "totalQueryableSamples": s.samples_total, "peakSamples": s.samples_peak });
         if !s.samples_per_step.is_empty() {
-            let steps: Vec<(f64, u64)> = s.samples_per_step.iter().map(|&(t, n)| (t as f64 / 1000.0, n)).collect();
+            let steps: Vec<(f64, u64)> = s
+                .samples_per_step
+                .iter()
+                .map(|&(t, n)| (t as f64 / 1000.0, n))
+                .collect();
             samples["totalQueryableSamplesPerStep"] = serde_json::json!(steps);
         }
         let own = serde_json::json!({ "samplesRead": s.samples_read, "series": s.series });
-        let stats = serde_json::json!({ "samples": samples, "overseer": own });
+        let (evaluated, queued) = (timings.evaluated.as_secs_f64(), timings.queued.as_secs_f64());
+        let timings = serde_json::json!({
+            "evalTotalTime": evaluated,
+            "innerEvalTime": evaluated,
+            "resultSortTime": 0.0,
+            "queryPreparationTime": 0.0,
+            "execQueueTime": queued,
+            "execTotalTime": evaluated + queued,
+        });
+        let stats = serde_json::json!({ "timings": timings, "samples": samples, "overseer": own });
         out.extend_from_slice(b",\"stats\":");
         out.extend_from_slice(stats.to_string().as_bytes());
     }
     out.push(b'}');
-    for (name, notes) in [("warnings", &answer.warnings), ("infos", &answer.infos)] {
+    for (name, what, notes) in [
+        ("warnings", "warning", &answer.warnings),
+        ("infos", "info", &answer.infos),
+    ] {
         if !notes.is_empty() {
-            out.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(notes)).as_bytes());
+            let mut shown: Vec<&str> = notes.iter().take(NOTES_MAX).map(String::as_str).collect();
+            let omitted = format!(
+                "{} more {what} annotations omitted",
+                notes.len().saturating_sub(NOTES_MAX)
+            );
+            if notes.len() > NOTES_MAX {
+                shown.push(&omitted);
+            }
+            out.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(shown)).as_bytes());
         }
     }
     out.push(b'}');
@@ -282,13 +382,20 @@ pub(crate) async fn query(State(app): State<Arc<App>>, request: Request<Body>) -
 pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
     let needed = |name: &'static str| {
-        ask.params.time_ms(name)?.ok_or_else(|| invalid(name, "", "Unix seconds or RFC 3339"))
+        ask.params
+            .time_ms(name)?
+            .ok_or_else(|| invalid(name, "", "Unix seconds or RFC 3339"))
     };
     let (start_ms, end_ms) = (needed("start")?, needed("end")?);
     if end_ms < start_ms {
-        return Err(Refusal::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+        return Err(Refusal::bad_data(
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ));
     }
-    let step_ms = ask.params.duration_ms("step")?.ok_or_else(|| invalid("step", "", "a duration"))?;
+    let step_ms = ask
+        .params
+        .duration_ms("step")?
+        .ok_or_else(|| invalid("step", "", "a duration"))?;
     if step_ms <= 0 {
         return Err(Refusal::bad_data(
             "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. \
@@ -305,7 +412,16 @@ pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Bo
     }
     let heavy = steps >= HEAVY_STEPS || end_ms.saturating_sub(start_ms) >= HEAVY_SPAN_MS;
     let weight = if heavy { Weight::Heavy } else { Weight::Light };
-    evaluate(ask, Query::Range { start_ms, end_ms, step_ms }, weight).await
+    evaluate(
+        ask,
+        Query::Range {
+            start_ms,
+            end_ms,
+            step_ms,
+        },
+        weight,
+    )
+    .await
 }
 
 /// `{"status":"success","data":…}` around names or label sets.
@@ -336,7 +452,9 @@ pub(crate) async fn series(State(app): State<Arc<App>>, request: Request<Body>) 
     let body = ask
         .run(Weight::Light, move |source, budget| {
             let all = source.series(tenant, &any_of, range, budget)?;
-            Ok(found(all, limit, |labels: &Labels, out| json::write_labels(labels, out)))
+            Ok(found(all, limit, |labels: &Labels, out| {
+                json::write_labels(labels, out)
+            }))
         })
         .await?;
     Ok(ask.answer(body))
@@ -356,9 +474,12 @@ pub(crate) async fn labels(State(app): State<Arc<App>>, request: Request<Body>) 
 
 pub(crate) async fn label_values(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
+    let Ok(Path(name)) = path else {
+        return Err(Refusal::bad_data("invalid label name: it is not valid UTF-8"));
+    };
     // names with other characters than [a-zA-Z0-9_] arrive as U__ escapes from older clients; both spellings are taken
     let name = params::unescape_name(&name).unwrap_or(name);
     if name.is_empty() {
@@ -390,7 +511,9 @@ pub(crate) async fn metadata(State(app): State<Arc<App>>, request: Request<Body>
                     (m.metric, row)
                 })
                 .collect();
-            Ok(serde_json::json!({ "status": "success", "data": data }).to_string().into_bytes())
+            Ok(serde_json::json!({ "status": "success", "data": data })
+                .to_string()
+                .into_bytes())
         })
         .await?;
     Ok(ask.answer(body))
@@ -408,7 +531,10 @@ pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body
             }
             let all = source.exemplars(tenant, &any_of, range, budget)?;
             let object = |l: &Labels| -> serde_json::Value {
-                l.iter().map(|(n, v)| (n.to_owned(), v.into())).collect::<serde_json::Map<_, _>>().into()
+                l.iter()
+                    .map(|(n, v)| (n.to_owned(), v.into()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()
             };
             let data: Vec<serde_json::Value> = all
                 .iter()
@@ -426,7 +552,9 @@ pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body
                     serde_json::json!({ "seriesLabels": object(labels), "exemplars": rows })
                 })
                 .collect();
-            Ok(serde_json::json!({ "status": "success", "data": data }).to_string().into_bytes())
+            Ok(serde_json::json!({ "status": "success", "data": data })
+                .to_string()
+                .into_bytes())
         })
         .await?;
     Ok(ask.answer(body))
@@ -457,7 +585,9 @@ pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Bo
         .run(Weight::Light, move |source, _| {
             let c = source.cardinality(tenant, top)?;
             let rows = |rows: &[model::CardinalityRow]| -> serde_json::Value {
-                rows.iter().map(|r| serde_json::json!({ "name": r.name, "value": r.value })).collect()
+                rows.iter()
+                    .map(|r| serde_json::json!({ "name": r.name, "value": r.value }))
+                    .collect()
             };
             let data = serde_json::json!({
                 "headStats": {
@@ -472,7 +602,9 @@ pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Bo
                 "memoryInBytesByLabelName": rows(&c.bytes_by_label),
                 "seriesCountByLabelValuePair": rows(&c.series_by_pair),
             });
-            Ok(serde_json::json!({ "status": "success", "data": data }).to_string().into_bytes())
+            Ok(serde_json::json!({ "status": "success", "data": data })
+                .to_string()
+                .into_bytes())
         })
         .await?;
     Ok(ask.answer(body))

@@ -27,6 +27,8 @@ pub(crate) fn build(app: Arc<App>) -> Router {
     let routes = Router::new()
         .route("/livez", get(|| async { text(StatusCode::OK, "ok\n") }))
         .route("/readyz", get(admin::ready))
+        .route("/-/healthy", get(|| async { text(StatusCode::OK, "ok\n") }))
+        .route("/-/ready", get(admin::ready))
         .route("/metrics", get(self_metrics::metrics))
         // ways in
         .route("/api/v1/write", post(ingest::remote_write))
@@ -48,7 +50,11 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/format_query", get(read::format_query).post(read::format_query))
         .route("/api/v1/parse_query", get(read::parse_query).post(read::parse_query))
         .route("/api/v1/targets", get(cards::targets))
+        .route("/api/v1/rules", get(cards::rules))
+        .route("/api/v1/alerts", get(cards::alerts))
         .route("/api/v1/status/buildinfo", get(cards::buildinfo))
+        .route("/api/v1/status/flags", get(cards::flags))
+        .route("/api/v1/status/runtimeinfo", get(cards::runtimeinfo))
         .route("/api/v1/status/tsdb", get(read::status_tsdb))
         // Overseer's own
         .route("/api/v1/intake", get(cards::intake))
@@ -60,26 +66,45 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/admin/compact", post(admin::compact))
         .method_not_allowed_fallback(wrong_method)
         .fallback(elsewhere);
-    routes.layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around)).with_state(app)
+    routes
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
+        .with_state(app)
 }
 
 /// What no handler should have to think of: login, origin, tenant, safety headers, counts.
 async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let tenant = request.extensions().get::<TenantId>().copied().unwrap_or(TenantId::DEFAULT);
+    let tenant = request
+        .extensions()
+        .get::<TenantId>()
+        .copied()
+        .unwrap_or(TenantId::DEFAULT);
     request.extensions_mut().insert(tenant);
     let path = request.uri().path();
     let reads = request.method() == Method::GET || request.method() == Method::HEAD || read::is_read_path(path);
-    let open = matches!(path, "/livez" | "/readyz" | "/ping" | "/api/v1/login") || !is_api(path);
+    let open = matches!(
+        path,
+        "/livez" | "/readyz" | "/-/healthy" | "/-/ready" | "/ping" | "/api/v1/login"
+    ) || !is_api(path);
     let checked = app
         .auth
         .check_host(request.headers())
-        .and_then(|()| if open { Ok(()) } else { app.auth.check(request.headers()) })
+        .and_then(|()| {
+            if open {
+                Ok(())
+            } else {
+                app.auth.check(request.headers())
+            }
+        })
         .and_then(|()| if reads { Ok(()) } else { check_origin(request.headers()) })
         .and_then(|()| {
             if reads || tenant == TenantId::DEFAULT {
                 return Ok(());
             }
-            Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", "this tenant is Overseer's own: it can only be read"))
+            Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "this tenant is Overseer's own: it can only be read",
+            ))
         });
     let mut response = match checked {
         Ok(()) => next.run(request).await,
@@ -89,21 +114,30 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     app.counts.by_class[class].fetch_add(1, Relaxed);
     let h = response.headers_mut();
     h.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    h.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
+    h.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_POLICY),
+    );
     h.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     h.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     response
 }
 
 fn is_api(path: &str) -> bool {
-    ["/api/", "/v1/", "/otlp/", "/write", "/metrics", "/ping"].iter().any(|p| path.starts_with(p))
+    ["/api/", "/v1/", "/otlp/", "/write", "/metrics", "/ping"]
+        .iter()
+        .any(|p| path.starts_with(p))
 }
 
 async fn wrong_method(request: Request) -> Refusal {
     Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "bad_data",
-        format!("{} is not a method of {}", request.method(), shown(request.uri().path())),
+        format!(
+            "{} is not a method of {}",
+            request.method(),
+            shown(request.uri().path())
+        ),
     )
 }
 
@@ -136,24 +170,38 @@ pub(crate) fn check_head(request: &http::Request<Incoming>) -> Option<Response> 
         "more than one Host header"
     } else if request.version() == Version::HTTP_11 && !headers.contains_key(header::HOST) {
         "no Host header"
-    } else if ![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH]
-        .contains(request.method())
+    } else if ![
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PATCH,
+    ]
+    .contains(request.method())
     {
         return Some(closing(empty(StatusCode::NOT_IMPLEMENTED)));
     } else {
         return None;
     };
-    Some(closing(Refusal::bad_data(format!("the request has {complaint}")).into_response()))
+    Some(closing(
+        Refusal::bad_data(format!("the request has {complaint}")).into_response(),
+    ))
 }
 
 fn closing(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 /// Takes `/tenants/<name>` off the path and notes the tenant; an unknown name is refused.
 pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Response> {
-    let Some(rest) = request.uri().path().strip_prefix(TENANTS) else { return Ok(()) };
+    let Some(rest) = request.uri().path().strip_prefix(TENANTS) else {
+        return Ok(());
+    };
     let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
     let tenant = match name {
         "default" => TenantId::DEFAULT,

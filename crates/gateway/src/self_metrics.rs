@@ -34,7 +34,13 @@ pub fn exposition(gateway: &Gateway) -> String {
 fn write(app: &App) -> String {
     let mut w = Writer::new();
     let about = &app.parts.about;
-    gauge(&mut w, "overseer_build_info", "1; the version is in the label.", &[("version", about.version)], 1.0);
+    gauge(
+        &mut w,
+        "overseer_build_info",
+        "1; the version is in the label.",
+        &[("version", about.version)],
+        1.0,
+    );
     intake(&mut w, app);
     log(&mut w, app);
     store(&mut w, app);
@@ -61,10 +67,24 @@ fn intake(w: &mut Writer, app: &App) {
             w.sample(name, &[("way", id)], value(counts) as f64);
         }
     };
-    each("overseer_intake_samples_total", "Samples taken, by way in.", &|c| c.samples);
-    each("overseer_intake_rejected_samples_total", "Samples refused, by way in.", &|c| c.rejected);
-    each("overseer_intake_requests_total", "Requests, scrapes or flushes, by way in.", &|c| c.requests);
-    each("overseer_intake_bytes_total", "Body bytes as they arrived, by way in.", &|c| c.bytes);
+    each("overseer_intake_samples_total", "Samples taken, by way in.", &|c| {
+        c.samples
+    });
+    each(
+        "overseer_intake_rejected_samples_total",
+        "Samples refused, by way in.",
+        &|c| c.rejected,
+    );
+    each(
+        "overseer_intake_requests_total",
+        "Requests, scrapes or flushes, by way in.",
+        &|c| c.requests,
+    );
+    each(
+        "overseer_intake_bytes_total",
+        "Body bytes as they arrived, by way in.",
+        &|c| c.bytes,
+    );
     let name = "overseer_intake_rejections_total";
     w.family(name, MetricKind::Counter, "Things refused, by way in and reason.");
     for (id, counts) in &ways {
@@ -77,45 +97,153 @@ fn intake(w: &mut Writer, app: &App) {
 fn log(w: &mut Writer, app: &App) {
     let Some(log) = &app.parts.log else { return };
     let s = log.status();
-    gauge(w, "overseer_log_durable_position", "Last position of the samples log that is durable.", &[], s.durable as f64);
-    gauge(w, "overseer_log_first_position", "First position still kept.", &[], s.first_kept as f64);
-    gauge(w, "overseer_log_bytes", "Bytes of the samples log on disk, spare files included.", &[], s.bytes as f64);
-    gauge(w, "overseer_log_max_bytes", "Bytes the samples log may take.", &[], s.max_bytes as f64);
-    gauge(w, "overseer_log_queued_records", "Records that wait to be written.", &[], s.queued_records as f64);
-    gauge(w, "overseer_log_full", "1 while writes are refused because the log is full.", &[], f64::from(u8::from(s.full.is_some())));
-    counter(w, "overseer_log_failures_total", "Failed writes and fsyncs since the start.", s.failures);
-    counter(w, "overseer_log_quarantined_total", "Damaged stretches of the log found since the start.", s.quarantined_total);
+    gauge(
+        w,
+        "overseer_log_durable_position",
+        "Last position of the samples log that is durable.",
+        &[],
+        s.durable as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_first_position",
+        "First position still kept.",
+        &[],
+        s.first_kept as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_bytes",
+        "Bytes of the samples log on disk, spare files included.",
+        &[],
+        s.bytes as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_max_bytes",
+        "Bytes the samples log may take.",
+        &[],
+        s.max_bytes as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_queued_records",
+        "Records that wait to be written.",
+        &[],
+        s.queued_records as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_full",
+        "1 while writes are refused because the log is full.",
+        &[],
+        f64::from(u8::from(s.full.is_some())),
+    );
+    counter(
+        w,
+        "overseer_log_failures_total",
+        "Failed writes and fsyncs since the start.",
+        s.failures,
+    );
+    counter(
+        w,
+        "overseer_log_quarantined_total",
+        "Damaged stretches of the log found since the start.",
+        s.quarantined_total,
+    );
 }
 
 fn store(w: &mut Writer, app: &App) {
     let Some(store) = &app.parts.store else { return };
     let s = store.stats();
-    counter(w, "overseer_store_records_applied_total", "Records applied to the engine.", s.records_applied);
-    counter(w, "overseer_store_records_panicked_total", "Records passed over because applying them panicked.", s.records_panicked);
-    counter(w, "overseer_store_positions_lost_total", "Positions that the log could not deliver.", s.positions_lost);
+    counter(
+        w,
+        "overseer_store_records_applied_total",
+        "Records applied to the engine.",
+        s.records_applied,
+    );
+    counter(
+        w,
+        "overseer_store_records_panicked_total",
+        "Records passed over because applying them panicked.",
+        s.records_panicked,
+    );
+    counter(
+        w,
+        "overseer_store_positions_lost_total",
+        "Positions that the log could not deliver.",
+        s.positions_lost,
+    );
     counter(w, "overseer_store_seals_total", "Seals done.", s.seals);
-    counter(w, "overseer_store_compactions_total", "Steps of compaction done.", s.compactions);
-    counter(w, "overseer_store_failures_total", "Seals and compactions that failed and were tried again.", s.failures);
+    counter(
+        w,
+        "overseer_store_compactions_total",
+        "Steps of compaction done.",
+        s.compactions,
+    );
+    counter(
+        w,
+        "overseer_store_failures_total",
+        "Seals and compactions that failed and were tried again.",
+        s.failures,
+    );
     store_engine(w, &s.engine);
 }
 
 fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
     gauge(w, "overseer_series", "Series in memory.", &[], e.series as f64);
-    gauge(w, "overseer_unsealed_bytes", "Bytes of samples that are not sealed yet.", &[], e.unsealed_bytes as f64);
+    gauge(
+        w,
+        "overseer_unsealed_bytes",
+        "Bytes of samples that are not sealed yet.",
+        &[],
+        e.unsealed_bytes as f64,
+    );
     gauge(w, "overseer_files", "Files of samples.", &[], e.files as f64);
-    gauge(w, "overseer_file_bytes", "Bytes of the files of samples.", &[], e.file_bytes as f64);
-    gauge(w, "overseer_quarantined_files", "Files set aside because they are damaged.", &[], e.quarantined.len() as f64);
+    gauge(
+        w,
+        "overseer_file_bytes",
+        "Bytes of the files of samples.",
+        &[],
+        e.file_bytes as f64,
+    );
+    gauge(
+        w,
+        "overseer_quarantined_files",
+        "Files set aside because they are damaged.",
+        &[],
+        e.quarantined.len() as f64,
+    );
 }
 
 fn http(w: &mut Writer, app: &App) {
     let name = "overseer_http_responses_total";
     w.family(name, MetricKind::Counter, "Answers, by class of their status.");
-    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&app.counts.by_class[1..]) {
+    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"]
+        .iter()
+        .zip(&app.counts.by_class[1..])
+    {
         w.sample(name, &[("class", class)], count.load(Relaxed) as f64);
     }
-    counter(w, "overseer_queries_total", "Queries evaluated.", app.counts.queries.load(Relaxed));
-    counter(w, "overseer_query_failures_total", "Queries that failed.", app.counts.query_failures.load(Relaxed));
-    gauge(w, "overseer_live_pages", "Pages connected to the live channel.", &[], app.parts.live.pages() as f64);
+    counter(
+        w,
+        "overseer_queries_total",
+        "Queries evaluated.",
+        app.counts.queries.load(Relaxed),
+    );
+    counter(
+        w,
+        "overseer_query_failures_total",
+        "Queries that failed.",
+        app.counts.query_failures.load(Relaxed),
+    );
+    gauge(
+        w,
+        "overseer_live_pages",
+        "Pages connected to the live channel.",
+        &[],
+        app.parts.live.pages() as f64,
+    );
 }
 
 /// The process' own figures, under the names Prometheus clients give them.

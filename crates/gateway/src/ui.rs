@@ -14,6 +14,9 @@ pub(crate) struct Asset {
 
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
+/// Where the files are whose names change with their content.
+const HASHED: &str = "assets/";
+
 /// Shown where the UI was not built.
 const NOTICE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Overseer</title>\
 <h1>Overseer runs, without its pages</h1>\
@@ -25,13 +28,16 @@ pub(crate) fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
     let name = path.trim_start_matches('/');
     let asset = ASSETS.iter().find(|a| a.name == name && a.name != "index.html");
     match asset {
-        Some(asset) => Some(answer(asset, headers, true)),
+        Some(asset) => Some(answer(asset, headers, name.starts_with(HASHED))),
         None if !is_page(name) => None,
         None => Some(match ASSETS.iter().find(|a| a.name == "index.html") {
             Some(index) => answer(index, headers, false),
             None => {
                 let mut r = Response::new(Body::from(NOTICE));
-                r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+                r.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("text/html; charset=utf-8"),
+                );
                 r
             }
         }),
@@ -45,8 +51,13 @@ fn is_page(name: &str) -> bool {
 
 fn answer(asset: &'static Asset, headers: &HeaderMap, immutable: bool) -> Response {
     let accepts = |what: &str| {
-        let value = headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("");
-        value.split(',').any(|part| part.split(';').next().is_some_and(|coding| coding.trim() == what))
+        let value = headers
+            .get(header::ACCEPT_ENCODING)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
+        value
+            .split(',')
+            .any(|part| part.split(';').next().is_some_and(|coding| coding.trim() == what))
     };
     let (bytes, coding) = match asset.brotli {
         Some(packed) if accepts("br") => (packed, Some("br")),
@@ -58,7 +69,11 @@ fn answer(asset: &'static Asset, headers: &HeaderMap, immutable: bool) -> Respon
     let h = r.headers_mut();
     h.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(asset.name)));
     h.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    let cache = if immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if immutable {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     h.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     if let Some(coding) = coding {
         h.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
@@ -105,7 +120,15 @@ mod tests {
         for page in ["", "explore", "infra"] {
             assert!(is_page(page), "{page}");
         }
-        for other in [".env", ".git/config", "../etc/passwd", "api/v1/x", "Etc", "a.js", "%2e%2e"] {
+        for other in [
+            ".env",
+            ".git/config",
+            "../etc/passwd",
+            "api/v1/x",
+            "Etc",
+            "a.js",
+            "%2e%2e",
+        ] {
             assert!(!is_page(other), "{other}");
         }
     }

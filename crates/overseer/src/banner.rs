@@ -4,13 +4,30 @@ use crate::terminal;
 
 /// What a new user needs to know, once, on standard output.
 pub(crate) fn print(address: SocketAddr, data_dir: &str, auth: &gateway::AuthMode, agent: bool) {
-    let shown = if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let shown = if address.ip().is_unspecified() {
+        format!("127.0.0.1:{}", address.port())
+    } else {
+        address.to_string()
+    };
     let url = format!("http://{shown}");
     terminal::say(&format!("Overseer {} is ready.", crate::VERSION));
-    terminal::say(&format!("  Look:  {url}{}", if agent { "   (this host is on the page Infra, live)" } else { "" }));
-    terminal::say(&format!("  Send:  prometheus.yml   remote_write: [{{url: {url}/api/v1/write}}]"));
-    terminal::say(&format!("         OpenTelemetry    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}/v1/metrics"));
-    terminal::say(&format!("         InfluxDB, shell  curl -d 'room,floor=2 temperature=21.5' {url}/write"));
+    terminal::say(&format!(
+        "  Look:  {url}{}",
+        if agent {
+            "   (this host is on the page Infra, live)"
+        } else {
+            ""
+        }
+    ));
+    terminal::say(&format!(
+        "  Send:  prometheus.yml   remote_write: [{{url: {url}/api/v1/write}}]"
+    ));
+    terminal::say(&format!(
+        "         OpenTelemetry    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}/v1/metrics"
+    ));
+    terminal::say(&format!(
+        "         InfluxDB, shell  curl -d 'room,floor=2 temperature=21.5' {url}/write"
+    ));
     terminal::say("         and more ways on the page Now, with the lines to paste");
     terminal::say("  Ask:   overseer query 'up'");
     terminal::say(&format!("  Data:  {data_dir}"));

@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand};
 /// and APIs on 127.0.0.1:7070 and watches the host it runs on.
 #[derive(Debug, Parser)]
 #[command(name = "overseer", version, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.\n\
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.\n\
 Every setting can also be given in the environment: OVERSEER__STORE__RETENTION_DAYS=30 sets store.retention_days;\n\
-with _FILE behind the name, the value is read from that file.")]
+with _FILE behind the name, the value is read from that file."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) settings: Settings,

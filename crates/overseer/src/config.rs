@@ -58,7 +58,10 @@ pub(crate) enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { level: "info".into(), format: LogFormat::Text }
+        LogConfig {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -84,7 +87,11 @@ impl Default for Config {
 impl Config {
     /// What no type says; the first thing wrong, named by its key.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.listen.rsplit_once(':').is_none_or(|(h, p)| h.is_empty() || p.parse::<u16>().is_err()) {
+        if self
+            .listen
+            .rsplit_once(':')
+            .is_none_or(|(h, p)| h.is_empty() || p.parse::<u16>().is_err())
+        {
             return Err(format!("listen: {:?}, host:port is right", self.listen));
         }
         if self.auth == Some(AuthSetting::Token) && self.token_file.is_none() {
@@ -124,7 +131,11 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     let (config, files) = load(settings)?;
     let from = match files.as_slice() {
         [] => "no file, defaults and environment only".to_owned(),
-        files => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
+        files => files
+            .iter()
+            .map(|f| f.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
     };
     terminal::say(&format!("The configuration is good ({from}). In force:"));
     let shown = serde_json::to_string_pretty(&config).map_err(|e| Failure::failed(e.to_string()))?;

@@ -26,7 +26,10 @@ impl DataDir {
                 Failure::failed(format!("{}: cannot lock the data directory: {e}", path.display()))
             }
         })?;
-        Ok(DataDir { path: path.to_path_buf(), _lock: lock })
+        Ok(DataDir {
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
     }
 
     pub(crate) fn series(&self) -> PathBuf {

@@ -21,7 +21,12 @@ pub(crate) fn read(
     let files = match named {
         Some(path) if path.is_dir() => directory(path)?,
         Some(path) => vec![path.to_path_buf()],
-        None => PLACES.iter().map(PathBuf::from).find(|p| p.is_file()).into_iter().collect(),
+        None => PLACES
+            .iter()
+            .map(PathBuf::from)
+            .find(|p| p.is_file())
+            .into_iter()
+            .collect(),
     };
     let mut merged = value_of(&Config::default())?;
     for file in &files {
@@ -62,7 +67,10 @@ fn directory(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Configuration and secrets are read before there is anything to simulate, so directly.
-#[expect(clippy::disallowed_methods, reason = "start-up reads of small text files, before any host exists")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "start-up reads of small text files, before any host exists"
+)]
 pub(crate) fn text_of(path: &Path) -> Result<String, Failure> {
     let named = |e: std::io::Error| Failure::misuse(format!("{}: {e}", path.display()));
     let length = std::fs::metadata(path).map_err(named)?.len();
@@ -118,7 +126,9 @@ fn has(config: &Value, path: &[String]) -> bool {
 }
 
 fn put(config: &mut Value, path: &[String], value: Value) {
-    let Some((last, parents)) = path.split_last() else { return };
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
     let mut at = config;
     for key in parents {
         if !at.is_object() {
@@ -167,7 +177,10 @@ mod tests {
 
     #[test]
     fn wrong_variables_are_named() {
-        for (name, value) in [("OVERSEER__STORE__RETENTION", "30"), ("OVERSEER__STORE__SEAL_BYTES", "many")] {
+        for (name, value) in [
+            ("OVERSEER__STORE__RETENTION", "30"),
+            ("OVERSEER__STORE__SEAL_BYTES", "many"),
+        ] {
             let e = env(&[(name, value)]).unwrap_err();
             assert!(e.misuse && e.message.contains(name), "{}", e.message);
         }
@@ -183,6 +196,9 @@ mod tests {
     fn later_layers_win_key_by_key() {
         let mut base = serde_json::json!({ "a": { "b": 1, "c": 2 }, "l": [1, 2] });
         merge(&mut base, serde_json::json!({ "a": { "c": 3 }, "l": [9], "e": null }));
-        assert_eq!(base, serde_json::json!({ "a": { "b": 1, "c": 3 }, "l": [9], "e": null }));
+        assert_eq!(
+            base,
+            serde_json::json!({ "a": { "b": 1, "c": 3 }, "l": [9], "e": null })
+        );
     }
 }

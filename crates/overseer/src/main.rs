@@ -35,8 +35,12 @@ fn main() -> ExitCode {
         None => run::run(&cli.settings, &[]),
         Some(Command::Run { roles }) => run::run(&cli.settings, &roles),
         Some(Command::Query(ask)) => query_command::run(&cli.settings, &ask),
-        Some(Command::Config { command: ConfigCommand::Check }) => config::check(&cli.settings),
-        Some(Command::Config { command: ConfigCommand::Schema }) => config::print_schema(),
+        Some(Command::Config {
+            command: ConfigCommand::Check,
+        }) => config::check(&cli.settings),
+        Some(Command::Config {
+            command: ConfigCommand::Schema,
+        }) => config::print_schema(),
         Some(Command::Version { json }) => version(json),
     };
     match outcome {
@@ -58,11 +62,17 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Failure { message: message.into(), misuse: false }
+        Failure {
+            message: message.into(),
+            misuse: false,
+        }
     }
 
     pub(crate) fn misuse(message: impl Into<String>) -> Self {
-        Failure { message: message.into(), misuse: true }
+        Failure {
+            message: message.into(),
+            misuse: true,
+        }
     }
 }
 

@@ -21,8 +21,15 @@ pub(crate) fn agent(config: Config, host: &Host) -> Result<Arc<Agent>, Failure> 
 
 /// An agent that looks at this process alone.
 pub(crate) fn own_process(host: &Host) -> Result<Agent, Failure> {
-    let others = COLLECTORS.iter().map(|row| row.name).filter(|name| *name != OWN_PROCESS).map(str::to_owned);
-    let config = Config { collectors_off: others.collect(), ..Config::default() };
+    let others = COLLECTORS
+        .iter()
+        .map(|row| row.name)
+        .filter(|name| *name != OWN_PROCESS)
+        .map(str::to_owned);
+    let config = Config {
+        collectors_off: others.collect(),
+        ..Config::default()
+    };
     let root = ProcRoot::real(Arc::clone(&host.files));
     Agent::new(config, root, host.clone()).map_err(|e| Failure::failed(e.to_string()))
 }
@@ -52,7 +59,12 @@ pub(crate) fn publish(intake: Intake, publisher: Publisher, ways: Arc<Ways>) -> 
                     }
                 }
                 for row in &stored.metadata {
-                    admission.metadata(row.metric.as_bytes(), row.kind, row.help.as_bytes(), row.unit.as_bytes());
+                    admission.metadata(
+                        row.metric.as_bytes(),
+                        row.kind,
+                        row.help.as_bytes(),
+                        row.unit.as_bytes(),
+                    );
                 }
                 admission.finish()
             };

@@ -101,7 +101,9 @@ fn request_of(ask: &QueryArgs) -> Result<(&'static str, String), Failure> {
 fn duration(flag: &str, text: &str) -> Result<i64, Failure> {
     match query::promql::parse_duration(text) {
         Ok(ms) if ms > 0 => Ok(ms),
-        _ => Err(Failure::misuse(format!("{flag} {text:?}: a duration such as 15m, 6h or 7d is right"))),
+        _ => Err(Failure::misuse(format!(
+            "{flag} {text:?}: a duration such as 15m, 6h or 7d is right"
+        ))),
     }
 }
 
@@ -132,16 +134,18 @@ async fn post(url: &str, form: String, token: Option<&str>) -> Result<Vec<u8>, F
         .enable_http1()
         .build();
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-    let mut request =
-        Request::post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request =
-        request.body(Full::from(form)).map_err(|e| Failure::misuse(format!("--url {url:?} is no address: {e}")))?;
+    let request = request
+        .body(Full::from(form))
+        .map_err(|e| Failure::misuse(format!("--url {url:?} is no address: {e}")))?;
     let unreachable = |e: &dyn std::error::Error| {
         let cause = e.source().map(|s| format!(": {s}")).unwrap_or_default();
-        Failure::failed(format!("{url} cannot be reached ({e}{cause}); is Overseer running there?"))
+        Failure::failed(format!(
+            "{url} cannot be reached ({e}{cause}); is Overseer running there?"
+        ))
     };
     let response = client.request(request).await.map_err(|e| unreachable(&e))?;
     let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX)
@@ -164,7 +168,10 @@ fn render(data: &Value) -> Vec<String> {
                 .filter_map(|point| point[1].as_str()?.parse().ok())
                 .collect();
             let finite = || values.iter().copied().filter(|v| v.is_finite());
-            let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+            let (low, high) = (
+                finite().fold(f64::INFINITY, f64::min),
+                finite().fold(f64::NEG_INFINITY, f64::max),
+            );
             let last = values.last().map_or(String::new(), |v| format!("{v}"));
             format!("{}  {low} … {high}, last {last}", sparkline(&values, low, high))
         }),
@@ -173,19 +180,29 @@ fn render(data: &Value) -> Vec<String> {
                 return value.to_owned();
             }
             let h = &series["histogram"][1];
-            format!("histogram: count {}, sum {}", h["count"].as_str().unwrap_or("?"), h["sum"].as_str().unwrap_or("?"))
+            format!(
+                "histogram: count {}, sum {}",
+                h["count"].as_str().unwrap_or("?"),
+                h["sum"].as_str().unwrap_or("?")
+            )
         }),
     }
 }
 
 fn rows(result: &Value, cell: impl Fn(&Value) -> String) -> Vec<String> {
-    let rows: Vec<(String, String)> =
-        result.as_array().into_iter().flatten().map(|series| (name_of(&series["metric"]), cell(series))).collect();
+    let rows: Vec<(String, String)> = result
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|series| (name_of(&series["metric"]), cell(series)))
+        .collect();
     if rows.is_empty() {
         return vec!["(no series)".to_owned()];
     }
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.into_iter().map(|(name, cell)| format!("{name:width$}  {cell}")).collect()
+    rows.into_iter()
+        .map(|(name, cell)| format!("{name:width$}  {cell}"))
+        .collect()
 }
 
 fn name_of(metric: &Value) -> String {
@@ -195,7 +212,9 @@ fn name_of(metric: &Value) -> String {
         .unwrap_or_default();
     let text = labels.to_string();
     // a terminal must not be steered by what somebody sent as a label
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn sparkline(values: &[f64], low: f64, high: f64) -> String {
@@ -204,11 +223,18 @@ fn sparkline(values: &[f64], low: f64, high: f64) -> String {
     values
         .chunks(step)
         .map(|part| {
-            let (sum, n) = part.iter().filter(|v| v.is_finite()).fold((0.0, 0), |(s, n), v| (s + v, n + 1));
+            let (sum, n) = part
+                .iter()
+                .filter(|v| v.is_finite())
+                .fold((0.0, 0), |(s, n), v| (s + v, n + 1));
             if n == 0 {
                 return ' ';
             }
-            let share = if high > low { (sum / f64::from(n) - low) / (high - low) } else { 0.0 };
+            let share = if high > low {
+                (sum / f64::from(n) - low) / (high - low)
+            } else {
+                0.0
+            };
             BARS[((share * 7.0).round() as usize).min(7)]
         })
         .collect()
@@ -228,20 +254,33 @@ mod tests {
         ]});
         let lines = render(&data);
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with(r#"up{job="a"}"#) && lines[0].ends_with("  1"), "{lines:?}");
+        assert!(
+            lines[0].starts_with(r#"up{job="a"}"#) && lines[0].ends_with("  1"),
+            "{lines:?}"
+        );
         assert!(!lines[1].contains('\u{1b}'));
-        assert_eq!(render(&json!({ "resultType": "vector", "result": [] })), ["(no series)"]);
+        assert_eq!(
+            render(&json!({ "resultType": "vector", "result": [] })),
+            ["(no series)"]
+        );
     }
 
     #[test]
     fn a_range_is_a_sparkline() {
         let values: Vec<Value> = (0..8).map(|i| json!([i, i.to_string()])).collect();
         let data = json!({ "resultType": "matrix", "result": [{ "metric": {}, "values": values }] });
-        assert!(render(&data)[0].contains("▁▂▃▄▅▆▇█  0 … 7, last 7"), "{:?}", render(&data));
+        assert!(
+            render(&data)[0].contains("▁▂▃▄▅▆▇█  0 … 7, last 7"),
+            "{:?}",
+            render(&data)
+        );
     }
 
     #[test]
     fn forms_are_encoded() {
-        assert_eq!(encode(&[("query", "a{b=\"c d\"}".into())]), "query=a%7Bb%3D%22c%20d%22%7D");
+        assert_eq!(
+            encode(&[("query", "a{b=\"c d\"}".into())]),
+            "query=a%7Bb%3D%22c%20d%22%7D"
+        );
     }
 }

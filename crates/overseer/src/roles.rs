@@ -30,7 +30,10 @@ impl Roles {
         for name in names {
             let Some((role, _)) = ALL.iter().find(|(_, n)| n == name) else {
                 let known: Vec<&str> = ALL.iter().map(|(_, n)| *n).collect();
-                return Err(format!("roles: there is no role {name:?}: {} is right", known.join(", ")));
+                return Err(format!(
+                    "roles: there is no role {name:?}: {} is right",
+                    known.join(", ")
+                ));
             };
             roles.push(*role);
         }

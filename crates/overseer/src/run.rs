@@ -63,7 +63,11 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
 
     let (stop, shutdown) = watch::channel(false);
     let ways = Arc::new(Ways::new(
-        wire::PROTOCOLS.iter().filter(|p| !p.paths.is_empty()).map(|p| p.id).chain(["scrape", "agent"]),
+        wire::PROTOCOLS
+            .iter()
+            .filter(|p| !p.paths.is_empty())
+            .map(|p| p.id)
+            .chain(["scrape", "agent"]),
     ));
     let intake = Intake::new(table, config.limits.sample_limits());
     let publisher = Publisher::new(Arc::clone(&log));
@@ -74,10 +78,13 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         None
     } else {
         let token_of = |file: &str| {
-            layers::text_of(&PathBuf::from(file)).map(|t| t.trim().to_owned()).map_err(|f| f.message)
+            layers::text_of(&PathBuf::from(file))
+                .map(|t| t.trim().to_owned())
+                .map_err(|f| f.message)
         };
         let (host, intake, publisher, ways) = (host.clone(), intake.clone(), publisher.clone(), Arc::clone(&ways));
-        let scraper = Scraper::new(&config.scrape.jobs, host, intake, publisher, ways, token_of).map_err(Failure::misuse)?;
+        let scraper =
+            Scraper::new(&config.scrape.jobs, host, intake, publisher, ways, token_of).map_err(Failure::misuse)?;
         let scraper = Arc::new(scraper);
         tasks.spawn(Arc::clone(&scraper).run(shutdown.clone()));
         Some(scraper)
@@ -123,9 +130,22 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         live,
         shutdown: shutdown.clone(),
     });
-    tasks.spawn(self_telemetry::run(gateway.clone(), host.clone(), intake, publisher, hostname, shutdown.clone()));
+    tasks.spawn(self_telemetry::run(
+        gateway.clone(),
+        host.clone(),
+        intake,
+        publisher,
+        hostname,
+        shutdown.clone(),
+    ));
     let clock = Arc::clone(&host.clock);
-    let server = tokio::spawn(gateway::serve(listener, gateway.router(), clock, config.server, shutdown));
+    let server = tokio::spawn(gateway::serve(
+        listener,
+        gateway.router(),
+        clock,
+        config.server,
+        shutdown,
+    ));
     banner::print(address, &data_dir.path().display().to_string(), &auth, agent.is_some());
 
     let signal = signals.next().await;
@@ -135,10 +155,10 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
     let _ = tokio::time::timeout(END_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.abort_all();
     tokio::task::block_in_place(|| {
+        store.stop();
         if let Err(e) = log.close(CLOSE_WITHIN) {
             tracing::error!(error = %e, "the samples log was not closed in time; the next start replays it");
         }
-        store.stop();
     });
     tracing::info!("stopped");
     Ok(())
@@ -177,9 +197,18 @@ fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<Opened, Fail
         "samples log open"
     );
     let log: Arc<dyn Log<model::Record>> = Arc::new(log);
-    let parts = StoreParts { host: host.clone(), engine, log: Arc::clone(&log), config: config.store.clone() };
+    let parts = StoreParts {
+        host: host.clone(),
+        engine,
+        log: Arc::clone(&log),
+        config: config.store.clone(),
+    };
     let store = Store::start(parts).map_err(|e| Failure::failed(e.to_string()))?;
-    Ok(Opened { table, log, store: Arc::new(store) })
+    Ok(Opened {
+        table,
+        log,
+        store: Arc::new(store),
+    })
 }
 
 fn auth_of(config: &Config) -> Result<AuthMode, Failure> {
@@ -219,7 +248,11 @@ async fn bind(listen: &str, auth: &AuthMode) -> Result<TcpListener, Failure> {
 }
 
 fn shown(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() }
+    if address.ip().is_unspecified() {
+        format!("127.0.0.1:{}", address.port())
+    } else {
+        address.to_string()
+    }
 }
 
 struct Signals {
@@ -230,7 +263,10 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Failure> {
         let catch = |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot catch signals: {e}")));
-        Ok(Signals { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {

@@ -23,7 +23,10 @@ pub(crate) async fn run(
 ) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let labels = [("job".to_owned(), "overseer".to_owned()), ("instance".to_owned(), hostname)];
+    let labels = [
+        ("job".to_owned(), "overseer".to_owned()),
+        ("instance".to_owned(), hostname),
+    ];
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -33,14 +36,22 @@ pub(crate) async fn run(
         let now_ms = host.clock.now_ms();
         let (batch, read) = {
             let mut admission = intake.admit(TenantId::OVERSEER, now_ms);
-            let request = wire::Request { now_ms, target: &labels, ..Default::default() };
+            let request = wire::Request {
+                now_ms,
+                target: &labels,
+                ..Default::default()
+            };
             let read = exposition::decode(text.as_bytes(), Format::Text, &request, &mut admission);
             (admission.finish().0, read)
         };
         if let Err(e) = read {
             tracing::error!(error = %e, "Overseer's own metrics do not parse (please report this)");
         } else if batch.samples() > SAMPLES_MAX {
-            tracing::warn!(samples = batch.samples(), max = SAMPLES_MAX, "too many metrics of its own; dropped");
+            tracing::warn!(
+                samples = batch.samples(),
+                max = SAMPLES_MAX,
+                "too many metrics of its own; dropped"
+            );
         } else if let Err(e) = publisher.batch(batch).await {
             tracing::warn!(error = %e, "Overseer's own metrics were not taken");
         }

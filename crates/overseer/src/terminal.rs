@@ -1,5 +1,5 @@
 //! The one place that writes to the terminal.
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 /// A line on standard output. A closed pipe (`overseer query … | head`) is no error.
 pub(crate) fn say(line: &str) {
@@ -9,8 +9,4 @@ pub(crate) fn say(line: &str) {
 /// A line on standard error.
 pub(crate) fn complain(message: &str) {
     let _ = writeln!(std::io::stderr().lock(), "overseer: {message}");
-}
-
-pub(crate) fn is_interactive() -> bool {
-    std::io::stdout().is_terminal()
 }

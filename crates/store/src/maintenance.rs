@@ -120,7 +120,13 @@ impl Worker {
                     let done = self.command(&command);
                     let _ = reply.send(done);
                 }
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    // the next start then has nothing to replay; what cannot be sealed now is in the log
+                    if let Err(e) = self.seal() {
+                        tracing::warn!(error = %e, "the last samples were not sealed; the next start replays them");
+                    }
+                    return;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             wait = match self.tick() {

@@ -203,7 +203,6 @@ impl Store {
 
     /// Seals what is left and ends the threads. The log stays as it is: an unsealed rest is replayed.
     pub fn stop(&self) {
-        self.maintenance.stop();
         self.shared.stop.store(true, Relaxed);
         let thread = self.apply.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -211,6 +210,7 @@ impl Store {
         {
             tracing::error!("the apply thread panicked");
         }
+        self.maintenance.stop();
     }
 }
 
