@@ -89,6 +89,7 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
     let s = job.shared;
     let mut builder = IndexBuilder::default();
     let mut inputs = Vec::new();
+    let mut by_id: Vec<u32> = Vec::new();
     for block in job.inputs {
         let failed = read_failed(block);
         let directory = block.directory(&s.indexes).map_err(&failed)?;
@@ -101,18 +102,28 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
         let (mut labels, mut bad) = (Vec::new(), false);
         let walked = directory.each(|number, _| {
             labels.clear();
-            let tenant = match &index {
+            let added = match &index {
                 Some(index) => {
                     let there = index.write_labels(number, &mut labels);
-                    index.tenant_of(number).filter(|_| there)
+                    let tenant = index.tenant_of(number).filter(|_| there);
+                    tenant.map(|t| builder.add(t, &labels))
                 }
                 // a series whose labels were lost with the window's file cannot be named any more
                 None => window.and_then(|w| w.id_of(number)).and_then(|id| {
-                    let there = s.table.write_labels(id, &mut labels);
-                    there.then(|| s.table.tenant_of(id))
+                    if by_id.len() <= id.index() {
+                        by_id.resize(id.index() + 1, NONE);
+                    }
+                    let known = &mut by_id[id.index()];
+                    if *known == NONE && s.table.write_labels(id, &mut labels) {
+                        match builder.add(s.table.tenant_of(id), &labels) {
+                            Ok(n) => *known = n,
+                            Err(e) => return Some(Err(e)),
+                        }
+                    }
+                    (*known != NONE).then_some(Ok(*known))
                 }),
             };
-            match tenant.map(|t| builder.add(t, &labels)) {
+            match added {
                 Some(Ok(n)) => {
                     if numbers.len() <= n as usize {
                         numbers.resize(n as usize + 1, NONE);

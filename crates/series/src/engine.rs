@@ -8,6 +8,7 @@ mod apply;
 mod compact;
 mod last;
 mod open;
+mod order;
 mod quarantine;
 mod seal;
 mod selection;
@@ -228,6 +229,7 @@ pub struct Engine {
     writer: Mutex<Writer>,
     pool: Arc<SlabPool>,
     last: last::LastValues,
+    order: order::LabelOrder,
     metadata: RwLock<MetadataMap>,
     applied: AtomicU64,
     sealed: AtomicU64,

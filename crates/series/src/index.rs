@@ -5,10 +5,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use model::{Labels, METRIC_NAME, Matcher, TenantId};
 
 use crate::bytes::{Bytes, Malformed, put_text, put_varint};
@@ -23,10 +23,14 @@ const ZSTD_LEVEL: i32 = 3;
 pub(crate) struct IndexBuilder {
     symbols: HashMap<Box<[u8]>, u32>,
     by_tuple: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// name, value, name, value, ... of all series one after the other
     pairs: Vec<u32>,
     series: Vec<(TenantId, u32, u32)>,
+    /// Labels of the set added last, and its symbols: most sets share most of their parts with the one before.
+    last: Vec<u8>,
+    last_parts: Vec<(u32, u32, u32)>,
+    next_parts: Vec<(u32, u32, u32)>,
 }
 
 impl IndexBuilder {
@@ -42,12 +46,24 @@ impl IndexBuilder {
     /// The number of a label set (canonical bytes); the same for equal ones.
     pub(crate) fn add(&mut self, tenant: TenantId, labels: &[u8]) -> Result<u32, Malformed> {
         let from = self.pairs.len();
+        self.next_parts.clear();
         let mut rest = Bytes(labels);
+        let mut part = 0;
         while !rest.is_empty() {
             let text = rest.text()?;
-            let n = self.symbol(text);
+            let at = (labels.len() - rest.0.len() - text.len()) as u32;
+            let known = match self.last_parts.get(part) {
+                Some(&(from, to, n)) if self.last[from as usize..to as usize] == *text => Some(n),
+                _ => None,
+            };
+            let n = known.unwrap_or_else(|| self.symbol(text));
             self.pairs.push(n);
+            self.next_parts.push((at, at + text.len() as u32, n));
+            part += 1;
         }
+        std::mem::swap(&mut self.last_parts, &mut self.next_parts);
+        self.last.clear();
+        self.last.extend_from_slice(labels);
         if !(self.pairs.len() - from).is_multiple_of(2) {
             self.pairs.truncate(from);
             return Err(Malformed);

@@ -1,11 +1,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use host::{File, Files, OpenMode};
-use model::{Exemplar, Labels, MetricKind, SeriesBlock, TenantId, TimeRange};
+use model::{Exemplar, Labels, MetricKind, SeriesBlock, SeriesId, TenantId, TimeRange};
 
-use super::{Footer, HEADER_BYTES, MAGIC, MetadataEntry, Number, Section, TRAILER_BYTES, block_name};
+use super::{Footer, HEADER_BYTES, MAGIC, MetadataEntry, NO_SERIES, Number, Section, TRAILER_BYTES, block_name};
 use crate::bytes::{Bytes, Malformed, checksum};
 use crate::cache::{Cache, Key};
 use crate::chunk::{decode_floats, decode_floats_range, decode_histograms, decode_starts, read_head};
@@ -164,6 +165,27 @@ pub(crate) struct Block {
     pub(crate) bytes: u64,
     realm: u64,
     file: Arc<dyn File>,
+    ids: Mutex<Option<Arc<KnownIds>>>,
+}
+
+/// Which series of the table a block's series are, as far as that was looked up.
+pub(crate) struct KnownIds {
+    /// Count of freed ids at the time: another one means that ids may have changed hands.
+    freed: u64,
+    ids: Vec<AtomicU32>,
+}
+
+impl KnownIds {
+    pub(crate) fn get(&self, number: Number) -> Option<SeriesId> {
+        let id = SeriesId(self.ids.get(number as usize)?.load(Relaxed));
+        (id != NO_SERIES).then_some(id)
+    }
+
+    pub(crate) fn set(&self, number: Number, id: SeriesId) {
+        if let Some(slot) = self.ids.get(number as usize) {
+            slot.store(id.0, Relaxed);
+        }
+    }
 }
 
 /// Cache keys of parts that are no groups.
@@ -214,7 +236,22 @@ impl Block {
             bytes,
             realm,
             file,
+            ids: Mutex::default(),
         })
+    }
+
+    /// Ids of this block's `len` series in the table, while `freed` ids of it were freed so far.
+    pub(crate) fn known_ids(&self, freed: u64, len: u32) -> Arc<KnownIds> {
+        let mut ids = self.ids.lock().unwrap_or_else(|e| e.into_inner());
+        match &*ids {
+            Some(known) if known.freed == freed => Arc::clone(known),
+            _ => {
+                let fresh = (0..len).map(|_| AtomicU32::new(NO_SERIES.0)).collect();
+                let known = Arc::new(KnownIds { freed, ids: fresh });
+                *ids = Some(Arc::clone(&known));
+                known
+            }
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -252,7 +289,8 @@ impl Block {
             return Ok(found);
         }
         let s = self.footer.directory;
-        let directory = Directory::parse(self.section("directory", s)?)
+        let directory = unpack(&self.section("directory", s)?)
+            .and_then(Directory::parse)
             .map_err(|_| ReadError::Damaged("directory", s.offset, s.len))?;
         let directory = Arc::new(directory);
         cache.insert(self.key(DIRECTORY), Arc::clone(&directory), directory.bytes());

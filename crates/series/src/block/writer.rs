@@ -227,6 +227,7 @@ impl BlockWriter {
         let mut directory = self.groups.to_le_bytes().to_vec();
         directory.append(&mut self.entries);
         directory.append(&mut self.rows);
+        let directory = crate::index::pack(&directory);
         footer.id = self.id;
         footer.directory = self.section(&directory)?;
         footer.index = self.section(index)?;

@@ -180,6 +180,7 @@ impl Engine {
             }),
             pool,
             last: Default::default(),
+            order: Default::default(),
             metadata: RwLock::new(metadata),
             applied: AtomicU64::new(applied),
             sealed: AtomicU64::new(applied),

@@ -98,10 +98,10 @@ impl Engine {
         }
         let view = Arc::clone(&s.view);
         let above = || view.blocks.iter().filter(|b| b.footer.level > 0 && b.range().overlaps(&s.range));
-        let mut by_id: HashMap<u32, u32> = HashMap::new();
-        if above().next().is_some() {
-            by_id.extend(s.ids.iter().enumerate().map(|(i, id)| (id.0, i as u32)));
-        }
+        let mut by_id = match above().next() {
+            Some(_) => Places::of(&s.ids, self.shared.table.id_bound()),
+            None => Places::Few(HashMap::new()),
+        };
         let mut by_labels: HashMap<Labels, u32> = HashMap::new();
         let mut added = Vec::new();
         let mut bytes = Vec::new();
@@ -116,13 +116,18 @@ impl Engine {
                 }
             };
             let mut column = vec![NONE; s.ids.len()];
+            let known = block.known_ids(self.shared.table.freed(), index.len());
             for number in index.select(s.tenant, matchers) {
-                bytes.clear();
-                index.write_labels(number, &mut bytes);
-                let id = self.shared.table.find(s.tenant, &bytes);
+                let id = known.get(number).or_else(|| {
+                    bytes.clear();
+                    index.write_labels(number, &mut bytes);
+                    let id = self.shared.table.find(s.tenant, &bytes)?;
+                    known.set(number, id);
+                    Some(id)
+                });
                 let next = s.ids.len() as u32;
                 let entry = match id {
-                    Some(id) => *by_id.entry(id.0).or_insert(next),
+                    Some(id) => by_id.get_or_insert(id, next),
                     None => {
                         let Ok(labels) = Labels::from_bytes(&bytes) else { continue };
                         *by_labels.entry(labels).or_insert(next)
@@ -162,10 +167,7 @@ impl Engine {
         };
         let mut order: Vec<u32> = (0..s.ids.len() as u32).filter(|&i| held(i as usize)).collect();
         if s.labels.is_empty() {
-            let mut ids: Vec<SeriesId> = order.iter().map(|&i| s.ids[i as usize]).collect();
-            self.shared.table.sort_by_labels(&mut ids);
-            let place: HashMap<u32, u32> = order.iter().map(|&i| (s.ids[i as usize].0, i)).collect();
-            order = ids.iter().map(|id| place[&id.0]).collect();
+            self.order.sort(&self.shared.table, &s.ids, &mut order);
         } else {
             order.sort_by(|&a, &b| s.labels[a as usize].cmp(&s.labels[b as usize]));
         }
@@ -204,15 +206,15 @@ impl Engine {
         s.sources.sort_by_key(priority);
     }
 
-    fn found<T: Ord>(
+    /// Series with samples in the range that match any of the matcher sets: ids of the table, labels of the others.
+    fn found(
         &self,
         tenant: TenantId,
         any_of: &[Vec<Matcher>],
         range: TimeRange,
         budget: &Budget,
-        mut each: impl FnMut(Labels, &mut BTreeSet<T>),
-    ) -> Result<Found<T>, SourceError> {
-        let (mut items, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    ) -> Result<Matching, SourceError> {
+        let (mut ids, mut others, mut warnings) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let all = [Vec::new()];
         for matchers in if any_of.is_empty() { &all } else { any_of } {
             let request = SelectRequest {
@@ -226,17 +228,39 @@ impl Engine {
             };
             let selection = self.selection(&request, budget)?;
             for i in 0..selection.len() {
-                if selection.touches(i, budget)? {
-                    each(selection.labels(i), &mut items);
+                if !selection.touches(i, budget)? {
+                    continue;
+                }
+                match selection.ids[i] {
+                    NO_SERIES => drop(others.insert(selection.labels(i))),
+                    id => drop(ids.insert(id)),
                 }
             }
             warnings.extend(selection.take_warnings());
         }
-        Ok(Found {
-            items: items.into_iter().collect(),
+        Ok(Matching {
+            ids: ids.into_iter().collect(),
+            others,
             warnings: warnings.into_iter().collect(),
         })
     }
+}
+
+/// What a search for series found.
+struct Matching {
+    ids: Vec<SeriesId>,
+    others: BTreeSet<Labels>,
+    warnings: Vec<String>,
+}
+
+/// Both lists as one, sorted.
+fn joined(of_table: Vec<String>, of_files: BTreeSet<String>) -> Vec<String> {
+    if of_files.is_empty() {
+        return of_table;
+    }
+    let mut all = of_files;
+    all.extend(of_table);
+    all.into_iter().collect()
 }
 
 impl SampleSource for Engine {
@@ -251,8 +275,14 @@ impl SampleSource for Engine {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Found<Labels>, SourceError> {
-        self.found(tenant, any_of, range, budget, |labels, out| {
-            out.insert(labels);
+        let found = self.found(tenant, any_of, range, budget)?;
+        let mut items: Vec<Labels> = self.shared.table.labels_of(&found.ids);
+        items.extend(found.others);
+        items.sort_unstable();
+        items.dedup();
+        Ok(Found {
+            items,
+            warnings: found.warnings,
         })
     }
 
@@ -263,12 +293,11 @@ impl SampleSource for Engine {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
-        self.found(tenant, any_of, range, budget, |labels, out| {
-            for (name, _) in labels.iter() {
-                if !out.contains(name) {
-                    out.insert(name.to_owned());
-                }
-            }
+        let found = self.found(tenant, any_of, range, budget)?;
+        let of_files = found.others.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>());
+        Ok(Found {
+            items: joined(self.shared.table.label_names_of(&found.ids), of_files.collect()),
+            warnings: found.warnings,
         })
     }
 
@@ -280,12 +309,11 @@ impl SampleSource for Engine {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
-        self.found(tenant, any_of, range, budget, |labels, out| {
-            if let Some(value) = labels.get(name)
-                && !out.contains(value)
-            {
-                out.insert(value.to_owned());
-            }
+        let found = self.found(tenant, any_of, range, budget)?;
+        let of_files = found.others.iter().filter_map(|l| l.get(name).map(str::to_owned));
+        Ok(Found {
+            items: joined(self.shared.table.label_values_of(name, &found.ids), of_files.collect()),
+            warnings: found.warnings,
         })
     }
 
@@ -353,6 +381,42 @@ impl SampleSource for Engine {
         c.min_ms = ranges.iter().map(|r| r.start_ms).min().unwrap_or(0);
         c.max_ms = ranges.iter().map(|r| r.end_ms).max().unwrap_or(0);
         Ok(c)
+    }
+}
+
+/// Where an id's entry is.
+enum Places {
+    Few(HashMap<u32, u32>),
+    /// By id; `NONE` when it has no entry.
+    Many(Vec<u32>),
+}
+
+impl Places {
+    fn of(ids: &[SeriesId], bound: usize) -> Places {
+        if ids.len() < bound / 16 {
+            return Places::Few(ids.iter().enumerate().map(|(i, id)| (id.0, i as u32)).collect());
+        }
+        let mut places = vec![NONE; bound];
+        for (i, id) in ids.iter().enumerate().filter(|(_, id)| id.index() < bound) {
+            places[id.index()] = i as u32;
+        }
+        Places::Many(places)
+    }
+
+    fn get_or_insert(&mut self, id: SeriesId, next: u32) -> u32 {
+        match self {
+            Places::Few(map) => *map.entry(id.0).or_insert(next),
+            Places::Many(places) => {
+                if places.len() <= id.index() {
+                    places.resize(id.index() + 1, NONE);
+                }
+                let place = &mut places[id.index()];
+                if *place == NONE {
+                    *place = next;
+                }
+                *place
+            }
+        }
     }
 }
 
