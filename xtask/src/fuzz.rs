@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(crate) const HELP: &str = "\
-Runs every fuzz target for a while, from its corpus, and stops at the first crash.
+Runs every fuzz target for a while, from its corpus.
 
 Usage: cargo xtask fuzz [--seconds N] [--target NAME]
 
@@ -78,6 +78,7 @@ fn smoke(workspace: &Workspace, targets: &[String], seconds: u64) -> Result<(), 
         cargo.args(["--bin", target]);
     }
     process::run(cargo)?;
+    let mut crashed = Vec::new();
     for target in targets {
         let corpus = workspace.path("fuzz/corpus").join(target);
         let found = target_dir.join("corpus").join(target);
@@ -102,9 +103,18 @@ fn smoke(workspace: &Workspace, targets: &[String], seconds: u64) -> Result<(), 
         if corpus.is_dir() {
             command.arg(&corpus);
         }
-        process::run(command)?;
+        if let Err(failure) = process::run(command) {
+            println!("{failure}");
+            crashed.push(target.as_str());
+        }
     }
-    Ok(())
+    match crashed.as_slice() {
+        [] => Ok(()),
+        crashed => Err(format!(
+            "crashed: {}; the inputs lie in fuzz/artifacts",
+            crashed.join(", ")
+        )),
+    }
 }
 
 fn host_triple(workspace: &Workspace) -> Result<String, Failure> {

@@ -67,7 +67,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "setup",
-        about: "Install what the tests need and lacks",
+        about: "Install what the tests need and is missing",
         help: setup::HELP,
         run: setup::run,
     },
