@@ -97,6 +97,7 @@ fn smoke(workspace: &Workspace, targets: &[String], seconds: u64) -> Result<(), 
                 "-rss_limit_mb=2048",
                 "-verbosity=0",
                 "-print_final_stats=0",
+                "-print_funcs=0",
             ])
             // new inputs go to the first; those in the project are only read
             .arg(&found);
