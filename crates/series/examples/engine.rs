@@ -31,7 +31,10 @@ fn labels(n: usize) -> Labels {
         ("team".to_owned(), ["SF", "NYC", "LON"][host % 3].to_owned()),
         ("service".to_owned(), format!("{}", host % 19)),
         ("service_version".to_owned(), format!("{}", host % 2)),
-        ("service_environment".to_owned(), ["prod", "staging"][host % 2].to_owned()),
+        (
+            "service_environment".to_owned(),
+            ["prod", "staging"][host % 2].to_owned(),
+        ),
     ];
     if metric >= 22 {
         pairs[0].1 = "request_seconds_bucket".to_owned();
@@ -48,7 +51,11 @@ fn cpu_ns() -> u64 {
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("");
-    line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }
 
 fn main() {
@@ -145,7 +152,11 @@ fn read(engine: &Engine, when: &str) {
     let budget = Budget::unlimited();
     for (name, matchers, want) in [
         ("one host", vec![Matcher::equal("hostname", "host_7")], Want::Samples),
-        ("one metric", vec![Matcher::equal("__name__", "cpu_usage_3")], Want::Samples),
+        (
+            "one metric",
+            vec![Matcher::equal("__name__", "cpu_usage_3")],
+            Want::Samples,
+        ),
         ("everything", vec![], Want::Samples),
         ("last of everything", vec![], Want::Last),
         ("labels of everything", vec![], Want::Labels),

@@ -4,8 +4,6 @@
 mod footer;
 mod reader;
 mod writer;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use footer::{Covers, Footer, Section};
 pub(crate) use reader::{Block, Chunk, Directory, ReadError};

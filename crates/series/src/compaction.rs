@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 use model::{Exemplar, Labels, SeriesBlock, TenantId, TimeRange};
 
 use crate::block::{
-    Block, BlockWriter, CHUNK_FULL, Chunk, Covers, Directory, Extras, Footer, MetadataEntry, Number, ReadError, Section,
-    block_name, day_of,
+    Block, BlockWriter, CHUNK_FULL, Chunk, Covers, Directory, Extras, Footer, MetadataEntry, Number, ReadError,
+    Section, block_name, day_of,
 };
 use crate::engine::{Shared, View};
 use crate::head::EXEMPLARS_MAX;
@@ -136,7 +136,10 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
         });
         if walked.is_err() || bad {
             let d = block.footer.directory;
-            return Err(Failure::Damaged(block.id(), ReadError::Damaged("directory", d.offset, d.len)));
+            return Err(Failure::Damaged(
+                block.id(),
+                ReadError::Damaged("directory", d.offset, d.len),
+            ));
         }
         inputs.push(Input {
             block: Arc::clone(block),
@@ -187,12 +190,10 @@ impl Merger<'_> {
             }
             own.clear();
             let d = input.block.footer.directory;
-            input.directory.chunks(number, &mut own).map_err(|_| {
-                Failure::Damaged(
-                    input.block.id(),
-                    ReadError::Damaged("directory", d.offset, d.len),
-                )
-            })?;
+            input
+                .directory
+                .chunks(number, &mut own)
+                .map_err(|_| Failure::Damaged(input.block.id(), ReadError::Damaged("directory", d.offset, d.len)))?;
             chunks.extend(own.iter().map(|c| (i, *c)));
         }
         let cuts = self.cuts(n);
@@ -352,7 +353,12 @@ impl Merger<'_> {
         let mut exemplars = self.exemplars()?;
         let mut metadata = self.metadata()?;
         let covers = Covers {
-            from: self.inputs.iter().map(|i| i.block.footer.covers.from).min().unwrap_or(0),
+            from: self
+                .inputs
+                .iter()
+                .map(|i| i.block.footer.covers.from)
+                .min()
+                .unwrap_or(0),
             to: self.inputs.iter().map(|i| i.block.footer.covers.to).max().unwrap_or(0),
         };
         let level = self.inputs.iter().map(|i| i.block.footer.level).max().unwrap_or(0);

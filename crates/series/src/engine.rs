@@ -31,8 +31,8 @@ use crate::head::SlabPool;
 use crate::manifest::State;
 use crate::table::SeriesTable;
 use crate::window::Window;
-pub use quarantine::Quarantined;
 use quarantine::Quarantine;
+pub use quarantine::Quarantined;
 pub(crate) use view::View;
 
 /// Bounds and times of an engine. The defaults are the product's.

@@ -80,8 +80,7 @@ impl IndexBuilder {
             return Ok(n);
         }
         let n = self.series.len() as u32;
-        self.by_tuple
-            .insert_unique(hash, n, |&n| self.hasher.hash_one(key(n)));
+        self.by_tuple.insert_unique(hash, n, |&n| self.hasher.hash_one(key(n)));
         self.series.push(new);
         Ok(n)
     }
@@ -162,7 +161,10 @@ impl SortedSets {
         let name_symbol = self.texts.iter().position(|t| **t == *METRIC_NAME.as_bytes());
         let metric = |n: u32| {
             let pairs = self.tuple(n).chunks_exact(2);
-            pairs.filter(|p| Some(p[0] as usize) == name_symbol).map(|p| p[1]).next()
+            pairs
+                .filter(|p| Some(p[0] as usize) == name_symbol)
+                .map(|p| p[1])
+                .next()
         };
         let same_run = |a: u32, b: u32| {
             let names = |n| self.tuple(n).iter().step_by(2);
@@ -243,7 +245,11 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
     let head = r.u32()?;
     let len = (head & 0x7fff_ffff) as usize;
     if head & 0x8000_0000 != 0 {
-        return if r.0.len() == len { Ok(r.0.to_vec()) } else { Err(Malformed) };
+        return if r.0.len() == len {
+            Ok(r.0.to_vec())
+        } else {
+            Err(Malformed)
+        };
     }
     if len > INDEX_BYTES_MAX {
         return Err(Malformed);

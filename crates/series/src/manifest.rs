@@ -86,7 +86,15 @@ impl State {
         put_varint(&mut out, self.blocks.len() as u64);
         for b in &self.blocks {
             out.push(b.level);
-            for n in [b.id, b.covers.from, b.covers.to, b.settled, b.window, b.samples, b.bytes] {
+            for n in [
+                b.id,
+                b.covers.from,
+                b.covers.to,
+                b.settled,
+                b.window,
+                b.samples,
+                b.bytes,
+            ] {
                 put_varint(&mut out, n);
             }
             for n in [b.min_ms, b.max_ms, b.day] {

@@ -129,7 +129,12 @@ pub(crate) fn settle(block: &mut SeriesBlock, layers: &[Layer]) {
             let start = block.histogram_start_ms.get(i).copied().unwrap_or(0);
             push_histogram(&mut out, at, std::sync::Arc::clone(&block.histograms[i]), start);
         } else {
-            push_float(&mut out, at, block.values[i], block.start_ms.get(i).copied().unwrap_or(0));
+            push_float(
+                &mut out,
+                at,
+                block.values[i],
+                block.start_ms.get(i).copied().unwrap_or(0),
+            );
         }
     }
     *block = out;

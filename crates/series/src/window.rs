@@ -1,9 +1,6 @@
 //! The series of a window of two hours: each is written once, with its labels, into the window's series file, and level 0
 //! blocks name it by its number there. See `docs/format/series-file.md`.
 
-#[cfg(test)]
-mod tests;
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -180,7 +177,9 @@ impl Window {
                 break;
             }
             let from = at + HEADER;
-            let Some(body) = bytes.get(from..from + payload) else { break };
+            let Some(body) = bytes.get(from..from + payload) else {
+                break;
+            };
             if checksum(realm, id | FILE_SPACE, from as u64, body) == sum
                 && let Ok(index) = Index::decode(body)
                 && index.len() == count
@@ -204,7 +203,11 @@ impl Window {
             numbers.end = at as u64;
         }
         table.set_visible(&visible);
-        window.numbers.write().unwrap_or_else(|e| e.into_inner()).clone_from(&numbers);
+        window
+            .numbers
+            .write()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone_from(&numbers);
         Ok(window)
     }
 

@@ -56,7 +56,13 @@ impl Footer {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![1, self.level, u8::from(self.last_part)];
-        for n in [self.id, self.covers.from, self.covers.to, self.cut_to, u64::from(self.part)] {
+        for n in [
+            self.id,
+            self.covers.from,
+            self.covers.to,
+            self.cut_to,
+            u64::from(self.part),
+        ] {
             put_varint(&mut out, n);
         }
         for n in [self.min_ms, self.max_ms, self.day] {

@@ -87,7 +87,11 @@ impl Directory {
     fn rows(&self, group: usize) -> Bytes<'_> {
         let all = &self.bytes[4 + self.groups * ENTRY..];
         let from = self.word(group, 4) as usize;
-        let to = if group + 1 < self.groups { self.word(group + 1, 4) as usize } else { all.len() };
+        let to = if group + 1 < self.groups {
+            self.word(group + 1, 4) as usize
+        } else {
+            all.len()
+        };
         Bytes(all.get(from..to).unwrap_or(&[]))
     }
 

@@ -6,8 +6,8 @@ use host::{File, Files, OpenMode};
 use model::{Exemplar, SeriesBlock};
 
 use super::{
-    CHUNK_SAMPLES, Footer, GROUP_BYTES, GROUP_SERIES, HEADER_BYTES, MAGIC, MetadataEntry, Number, Section, TRAILER_BYTES,
-    block_name, day_of,
+    CHUNK_SAMPLES, Footer, GROUP_BYTES, GROUP_SERIES, HEADER_BYTES, MAGIC, MetadataEntry, Number, Section,
+    TRAILER_BYTES, block_name, day_of,
 };
 use crate::bytes::{checksum, put_signed, put_text, put_varint};
 use crate::chunk::{ChunkStats, encode_floats, encode_histograms};
@@ -108,7 +108,10 @@ impl BlockWriter {
         if first {
             self.first_of_group = number;
         }
-        put_varint(&mut self.group_rows, u64::from(number - if first { number } else { self.last_number }));
+        put_varint(
+            &mut self.group_rows,
+            u64::from(number - if first { number } else { self.last_number }),
+        );
         put_varint(&mut self.group_rows, self.open_chunks);
         self.group_rows.extend_from_slice(&self.row);
         self.row.clear();

@@ -115,9 +115,7 @@ impl Engine {
                 position,
             };
             let key = (batch.tenant, row.metric.clone());
-            let same = |old: &MetadataEntry| {
-                (old.kind, &old.help, &old.unit) == (entry.kind, &entry.help, &entry.unit)
-            };
+            let same = |old: &MetadataEntry| (old.kind, &old.help, &old.unit) == (entry.kind, &entry.help, &entry.unit);
             if !known.get(&key).is_some_and(same) {
                 head.add_side_bytes(METADATA_BYTES + entry.help.len() + entry.metric.len());
                 known.insert(key, entry);

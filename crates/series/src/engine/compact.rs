@@ -35,7 +35,9 @@ impl Engine {
             let rest = unmerged(&view);
             let mut runs = runs(&view, rest, &writer.barriers);
             runs.retain(|r| worth_merging(&view, r));
-            let Some(mut inputs) = runs.into_iter().next() else { break };
+            let Some(mut inputs) = runs.into_iter().next() else {
+                break;
+            };
             inputs.truncate(FILES_MAX);
             let ids: Vec<u64> = inputs.iter().map(|b| b.id()).collect();
             if tried.contains(&ids) {
@@ -213,14 +215,21 @@ fn unmerged(view: &View) -> Blocks {
                 .all(|o| o.id() == b.id() || !days(o).contains(&b.footer.day))
     };
     blocks_of(view, |b| {
-        !alone(b) || view.tombstones.iter().any(|t| t.concerns(b.footer.settled(), b.range()))
+        !alone(b)
+            || view
+                .tombstones
+                .iter()
+                .any(|t| t.concerns(b.footer.settled(), b.range()))
     })
 }
 
 fn worth_merging(view: &View, run: &[Arc<Block>]) -> bool {
     run.len() > 1
         || run.iter().any(|b| {
-            b.footer.level == 0 || view.tombstones.iter().any(|t| t.concerns(b.footer.settled(), b.range()))
+            b.footer.level == 0
+                || view
+                    .tombstones
+                    .iter()
+                    .any(|t| t.concerns(b.footer.settled(), b.range()))
         })
 }
-

@@ -44,7 +44,10 @@ impl Quarantine {
         };
         let text = one.to_string();
         let mut found = self.found.lock().unwrap_or_else(|e| e.into_inner());
-        if !found.iter().any(|q| (&q.file, q.offset, q.len) == (&one.file, offset, len)) {
+        if !found
+            .iter()
+            .any(|q| (&q.file, q.offset, q.len) == (&one.file, offset, len))
+        {
             tracing::warn!(
                 file,
                 offset,

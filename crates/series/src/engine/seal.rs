@@ -83,7 +83,9 @@ impl Engine {
             match self.write_head(writer, head) {
                 Ok(block) => blocks.push(block),
                 Err(e) => {
-                    writer.garbage.extend(blocks.iter().map(|b: &Arc<Block>| b.path.clone()));
+                    writer
+                        .garbage
+                        .extend(blocks.iter().map(|b: &Arc<Block>| b.path.clone()));
                     return Err(e);
                 }
             }
@@ -159,7 +161,9 @@ impl Engine {
             .filter(|m| m.position > writer.metadata_sealed && m.position <= head.to());
         extras.metadata.extend(new.cloned());
         drop(known);
-        extras.metadata.sort_by(|a, b| (a.tenant, &a.metric).cmp(&(b.tenant, &b.metric)));
+        extras
+            .metadata
+            .sort_by(|a, b| (a.tenant, &a.metric).cmp(&(b.tenant, &b.metric)));
         let footer = Footer {
             covers: Covers {
                 from: head.from,
@@ -171,7 +175,8 @@ impl Engine {
             ..blank_footer()
         };
         let done = file.finish(footer, &[], &extras).map_err(io_error(&path));
-        done.and_then(|_| self.open_new(id)).inspect_err(|_| writer.garbage.push(path.clone()))
+        done.and_then(|_| self.open_new(id))
+            .inspect_err(|_| writer.garbage.push(path.clone()))
     }
 
     /// Opens a block that was just written.
@@ -220,7 +225,11 @@ impl Engine {
         }
         writer.slot = 1 - writer.slot;
         let told = |t| add.iter().any(|b| b.footer.tombstones.contains(t));
-        let only_here = add.is_empty() || state.tombstones.iter().any(|t| !writer.state.tombstones.contains(t) && !told(t));
+        let only_here = add.is_empty()
+            || state
+                .tombstones
+                .iter()
+                .any(|t| !writer.state.tombstones.contains(t) && !told(t));
         writer.state = state;
         if only_here {
             self.write_second(writer);

@@ -102,8 +102,7 @@ impl Source {
             shared.quarantine.block(&self.block, &e);
             Vec::new()
         });
-        let entry: hashbrown::HashMap<Number, usize> =
-            self.column.iter().enumerate().map(|(i, &n)| (n, i)).collect();
+        let entry: hashbrown::HashMap<Number, usize> = self.column.iter().enumerate().map(|(i, &n)| (n, i)).collect();
         list.into_iter()
             .filter_map(|(n, e)| Some((*entry.get(&n).filter(|_| n != NONE)?, e)))
             .collect()
@@ -151,7 +150,9 @@ impl Selection {
             if number == NONE || !source.block.range().overlaps(&range) {
                 continue;
             }
-            let Some(directory) = self.directory(source)? else { continue };
+            let Some(directory) = self.directory(source)? else {
+                continue;
+            };
             chunks.clear();
             if directory.chunks(number, &mut chunks).is_err() {
                 let s = source.block.footer.directory;
@@ -247,9 +248,12 @@ impl Selection {
         for head in &self.view.frozen {
             head.read(id, Mark::ALL, self.range, &mut block);
         }
-        self.view
-            .active
-            .read(id, self.marks.get(index).copied().unwrap_or(Mark::ALL), self.range, &mut block);
+        self.view.active.read(
+            id,
+            self.marks.get(index).copied().unwrap_or(Mark::ALL),
+            self.range,
+            &mut block,
+        );
         if !plain && !block.is_empty() {
             self.read_range(index, self.range, &mut block, budget)?;
         }
@@ -360,7 +364,9 @@ impl Engine {
         let matchers: Vec<model::Matcher> = labels.iter().map(|(n, v)| model::Matcher::equal(n, v)).collect();
         let mut sources = self.sources_of_windows(&view, &[id], TimeRange::ALL);
         for block in view.blocks.iter().filter(|b| b.footer.level > 0) {
-            let Ok(index) = block.index(&self.shared.indexes) else { continue };
+            let Ok(index) = block.index(&self.shared.indexes) else {
+                continue;
+            };
             let numbers = index.select(tenant, &matchers);
             let same = numbers.into_iter().find(|&n| index.labels(n) == labels);
             if let Some(number) = same {

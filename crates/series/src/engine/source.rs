@@ -97,7 +97,11 @@ impl Engine {
             warnings.insert(format!("{}: {} (quarantined)", lost.file, lost.detail));
         }
         let view = Arc::clone(&s.view);
-        let above = || view.blocks.iter().filter(|b| b.footer.level > 0 && b.range().overlaps(&s.range));
+        let above = || {
+            view.blocks
+                .iter()
+                .filter(|b| b.footer.level > 0 && b.range().overlaps(&s.range))
+        };
         let mut by_id = match above().next() {
             Some(_) => Places::of(&s.ids, self.shared.table.id_bound()),
             None => Places::Few(HashMap::new()),
@@ -129,7 +133,9 @@ impl Engine {
                 let entry = match id {
                     Some(id) => by_id.get_or_insert(id, next),
                     None => {
-                        let Ok(labels) = Labels::from_bytes(&bytes) else { continue };
+                        let Ok(labels) = Labels::from_bytes(&bytes) else {
+                            continue;
+                        };
                         *by_labels.entry(labels).or_insert(next)
                     }
                 };
@@ -163,7 +169,10 @@ impl Engine {
         let held = |i: usize| {
             s.marks.get(i).is_some_and(|m| !m.is_empty())
                 || s.sources.iter().any(|f| f.number(i) != NONE)
-                || s.view.frozen.iter().any(|h| s.ids[i] != NO_SERIES && !h.mark(s.ids[i]).is_empty())
+                || s.view
+                    .frozen
+                    .iter()
+                    .any(|h| s.ids[i] != NO_SERIES && !h.mark(s.ids[i]).is_empty())
         };
         let mut order: Vec<u32> = (0..s.ids.len() as u32).filter(|&i| held(i as usize)).collect();
         if s.labels.is_empty() {
@@ -294,7 +303,10 @@ impl SampleSource for Engine {
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
         let found = self.found(tenant, any_of, range, budget)?;
-        let of_files = found.others.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>());
+        let of_files = found
+            .others
+            .iter()
+            .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>());
         Ok(Found {
             items: joined(self.shared.table.label_names_of(&found.ids), of_files.collect()),
             warnings: found.warnings,
@@ -377,7 +389,12 @@ impl SampleSource for Engine {
         let mut c = self.shared.table.cardinality(tenant, top);
         c.chunks = view.blocks.iter().map(|b| b.footer.chunks).sum();
         let heads = view.frozen.iter().chain([&view.active]).filter(|h| h.samples() > 0);
-        let ranges: Vec<TimeRange> = view.blocks.iter().map(|b| b.range()).chain(heads.map(|h| h.range())).collect();
+        let ranges: Vec<TimeRange> = view
+            .blocks
+            .iter()
+            .map(|b| b.range())
+            .chain(heads.map(|h| h.range()))
+            .collect();
         c.min_ms = ranges.iter().map(|r| r.start_ms).min().unwrap_or(0);
         c.max_ms = ranges.iter().map(|r| r.end_ms).max().unwrap_or(0);
         Ok(c)

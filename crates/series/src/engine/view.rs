@@ -35,7 +35,10 @@ impl View {
     /// The newest time in any block.
     pub(crate) fn blocks_max_ms(&self) -> i64 {
         let blocks = self.blocks.iter().map(|b| b.footer.max_ms);
-        blocks.chain(self.lost.iter().map(|l| l.entry.max_ms)).max().unwrap_or(i64::MIN)
+        blocks
+            .chain(self.lost.iter().map(|l| l.entry.max_ms))
+            .max()
+            .unwrap_or(i64::MIN)
     }
 
     pub(crate) fn sort_blocks(&mut self) {

@@ -230,7 +230,11 @@ impl Page {
         let Some(slot) = self.slots.get(n) else {
             return Mark::default();
         };
-        let side = if slot.flags == 0 { None } else { self.sides.get(&(n as u16)) };
+        let side = if slot.flags == 0 {
+            None
+        } else {
+            self.sides.get(&(n as u16))
+        };
         Mark {
             len: slot.len,
             late: side.map_or(0, |s| s.late.len() as u32),
@@ -257,7 +261,11 @@ impl Page {
         let Some(slot) = self.slots.get(n) else { return };
         let tail = merge::begin(out);
         let len = slot.len.min(mark.len);
-        let side = if slot.flags == 0 { None } else { self.sides.get(&(n as u16)) };
+        let side = if slot.flags == 0 {
+            None
+        } else {
+            self.sides.get(&(n as u16))
+        };
         let starts = side.map_or(&[][..], |s| &s.starts);
         self.read_run(slot, len, range, starts, out);
         let Some(side) = side else { return };

@@ -18,7 +18,8 @@ fn build(machine: &Machine) -> (World, u64) {
         engine.apply(position, &record(&step, &table, world).unwrap());
     };
     for round in 0..6i64 {
-        let rows = (0..9u8).flat_map(|s| (0..40).map(move |n| (s, round * 300 + n, s.wrapping_mul(n as u8) | 4, false)));
+        let rows =
+            (0..9u8).flat_map(|s| (0..40).map(move |n| (s, round * 300 + n, s.wrapping_mul(n as u8) | 4, false)));
         apply(&engine, Step::Floats(rows.collect()), &mut world);
         apply(&engine, Step::Histograms(vec![(1, round * 300 + 100, 9)]), &mut world);
         if round == 1 {
@@ -100,8 +101,13 @@ fn endure(seed: u64) {
             }
         }
         for (labels, samples) in &found {
-            let known = world.get(labels).unwrap_or_else(|| panic!("{name} {kind}: phantom {labels}"));
-            assert!(samples.keys().all(|at| known.contains_key(at)), "{name} {kind}: phantom sample");
+            let known = world
+                .get(labels)
+                .unwrap_or_else(|| panic!("{name} {kind}: phantom {labels}"));
+            assert!(
+                samples.keys().all(|at| known.contains_key(at)),
+                "{name} {kind}: phantom sample"
+            );
         }
         let said = told || !warnings.is_empty();
         assert!(missing == 0 || said, "{name} {kind}: {missing} samples gone in silence");

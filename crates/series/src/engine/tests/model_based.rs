@@ -306,7 +306,9 @@ fn exemplars_and_metadata_outlive_seals() {
         }],
     )];
     let look = |engine: &Engine| {
-        let found = engine.exemplars(TENANT, &[], TimeRange::ALL, &Budget::unlimited()).unwrap();
+        let found = engine
+            .exemplars(TENANT, &[], TimeRange::ALL, &Budget::unlimited())
+            .unwrap();
         assert_eq!(found, expected);
         let m = engine.metadata(TENANT, Some("metric_1")).unwrap();
         assert_eq!((m.len(), m[0].help.as_str()), (1, "helps"));
