@@ -74,6 +74,8 @@ impl Engine {
     ) -> Result<(Engine, OpenReport), OpenError> {
         host.files.create_dir_all(dir).map_err(io_at(dir))?;
         let realm = identity(&host, dir)?;
+        // a process that was killed may have left renames that only the page cache knows
+        host.files.sync_dir(dir).map_err(io_at(dir))?;
         let names = host.files.list(dir).map_err(io_at(dir))?;
         let found = manifest::read(&host.files, dir, realm).map_err(io_at(dir))?;
         let quarantine = Quarantine::default();

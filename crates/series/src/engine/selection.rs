@@ -74,7 +74,8 @@ impl Source {
 
     /// Puts entries into a new order; columns that blocks share stay shared.
     pub(super) fn permute(sources: &mut [Source], order: &[u32]) {
-        let mut done: Vec<(Arc<Vec<Number>>, Arc<Vec<Number>>)> = Vec::new();
+        type Column = Arc<Vec<Number>>;
+        let mut done: Vec<(Column, Column)> = Vec::new();
         for source in sources {
             source.column = match done.iter().find(|(old, _)| Arc::ptr_eq(old, &source.column)) {
                 Some((_, new)) => Arc::clone(new),

@@ -124,7 +124,7 @@ impl Page {
         let empty = slot.len == 0 && slot.flags == 0;
         if slot.len > 0 && at_ms <= slot.last_ms {
             let last = *self.cell(slot.next - 1);
-            if at_ms == slot.last_ms && last.value.to_bits() == value.to_bits() && slot.flags == 0 {
+            if at_ms == slot.last_ms && last.value.to_bits() == value.to_bits() && self.repeats(n, at_ms, start_ms) {
                 return Pushed::Duplicate;
             }
             return self.push_late(n, at_ms, value, start_ms);
@@ -164,6 +164,20 @@ impl Page {
         slot.len += 1;
         slot.last_ms = at_ms;
         if empty { Pushed::First } else { Pushed::Next }
+    }
+
+    /// Whether a sample with the time and value of the last one in order has its start time, too, and nothing else of
+    /// that time came since.
+    fn repeats(&self, n: usize, at_ms: i64, start_ms: i64) -> bool {
+        let slot = &self.slots[n];
+        match self.sides.get(&(n as u16)).filter(|_| slot.flags != 0) {
+            None => start_ms == 0,
+            Some(side) => {
+                side.starts.last().map_or(0, |s| s.1) == start_ms
+                    && side.histograms.is_empty()
+                    && side.late.iter().all(|l| l.at_ms != at_ms)
+            }
+        }
     }
 
     fn push_late(&mut self, n: usize, at_ms: i64, value: f64, start_ms: i64) -> Pushed {
