@@ -244,7 +244,7 @@ impl<'a> Decoder<'a> {
                     continue;
                 }
                 Value::Bad(text, right) => {
-                    self.rejects.tell(sink, RejectReason::NotANumber, 1, || {
+                    self.rejects.tell(sink, RejectReason::Malformed, 1, || {
                         (
                             format!("line {number}"),
                             format!("field {:?} has the value {:?}: {right}", shown(field), shown(text)),

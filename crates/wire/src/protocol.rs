@@ -179,7 +179,7 @@ pub static PROTOCOLS: &[Protocol] = &[
         encodings: &[Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Zstd],
         setup: &[Setup {
             label: "overseer.yaml",
-            text: "scrape:\n  - job: node\n    targets: [\"localhost:9100\"]",
+            text: "scrape:\n  jobs:\n    - name: node\n      targets: [\"localhost:9100\"]",
         }],
         example: Example {
             content_type: "text/plain; version=0.0.4",
@@ -196,7 +196,7 @@ pub static PROTOCOLS: &[Protocol] = &[
         encodings: &[Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Zstd],
         setup: &[Setup {
             label: "overseer.yaml",
-            text: "scrape:\n  - job: app\n    targets: [\"localhost:8080\"]",
+            text: "scrape:\n  jobs:\n    - name: app\n      targets: [\"localhost:8080\"]",
         }],
         example: Example {
             content_type: "application/openmetrics-text; version=1.0.0",

@@ -10,6 +10,8 @@ const SERIES: i64 = 8;
 const SAMPLES: i64 = 600;
 const START_MS: i64 = 1_600_000_000_000;
 const STEP_MS: i64 = 30_000;
+/// Names the data set.
+const IDENTITY: &str = "series/format";
 
 fn value_of(series: i64, n: i64) -> f64 {
     ((series * 7_919 + n * n * 31) % 100_003) as f64 / 4.0
@@ -137,7 +139,12 @@ fn damage_to_any_file_is_survived_and_told() {
     let mut all = Vec::new();
     files(&original, &mut all);
     all.sort();
-    let names: Vec<&Path> = all.iter().map(|p| p.strip_prefix(&original).unwrap()).collect();
+    // the one file that may stop a start has a test of its own
+    let names: Vec<&Path> = all
+        .iter()
+        .map(|p| p.strip_prefix(&original).unwrap())
+        .filter(|p| *p != Path::new(IDENTITY))
+        .collect();
     assert!(names.len() >= 3, "{names:?}");
     let mut case = 0;
     for (f, name) in names.iter().enumerate() {
@@ -169,4 +176,30 @@ fn damage_to_any_file_is_survived_and_told() {
             fs::remove_dir_all(&data).unwrap();
         }
     }
+}
+
+#[test]
+fn a_damaged_identity_stops_the_start_by_name() {
+    let dir = Dir::new();
+    fixture(dir.path());
+    for how in [0, 3, 5] {
+        let original = fs::read(dir.path().join(IDENTITY)).unwrap();
+        let what = damage(&dir.path().join(IDENTITY), how);
+        let path = dir.path().to_str().unwrap();
+        let (code, _, errors) = crate::server::run(&[
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            path,
+            "--roles",
+            crate::server::ROLES,
+        ]);
+        assert!(
+            code == 1 && errors.contains(IDENTITY) && errors.contains("backup"),
+            "{what}: {code}\n{errors}"
+        );
+        fs::write(dir.path().join(IDENTITY), original).unwrap();
+    }
+    assert_eq!(read(&Server::start(dir.path())), Some((SERIES * SAMPLES) as usize));
 }

@@ -92,10 +92,10 @@ fn crash_loop(data: &Path, step_ms: i64) {
             let end = clocks.iter().max().unwrap() + 1;
             check(&server, &sent, end, (end - start_ms) as u64 / 1000 + 1);
         }
-        let stop = AtomicBool::new(false);
+        let (stop, address) = (AtomicBool::new(false), server.address.clone());
         std::thread::scope(|scope| {
             for (writer, clock) in clocks.iter_mut().enumerate() {
-                let (stop, sent, address) = (&stop, &sent, &server.address);
+                let (stop, sent, address) = (&stop, &sent, &address);
                 scope.spawn(move || write_until(stop, address, writer as u64, sent, clock, step_ms));
             }
             // how long it lives is drawn by the cycle, not waited for: any moment is right
