@@ -203,11 +203,7 @@ impl Window {
             numbers.end = at as u64;
         }
         table.set_visible(&visible);
-        window
-            .numbers
-            .write()
-            .unwrap_or_else(|e| e.into_inner())
-            .clone_from(&numbers);
+        *window.numbers.write().unwrap_or_else(|e| e.into_inner()) = numbers;
         Ok(window)
     }
 
@@ -216,16 +212,6 @@ impl Window {
         let n = self.read();
         let known = n.ids.iter().take(len as usize).filter(|&&id| id != NO_SERIES).count();
         len - known as u64
-    }
-}
-
-impl Clone for Numbers {
-    fn clone(&self) -> Self {
-        Numbers {
-            ids: self.ids.clone(),
-            numbers: self.numbers.clone(),
-            end: self.end,
-        }
     }
 }
 
