@@ -9,6 +9,7 @@ mod histogram;
 mod labels;
 mod limits;
 mod matcher;
+mod pattern;
 mod sample;
 mod sink;
 mod source;
@@ -20,6 +21,7 @@ pub use histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint,
 pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
 pub use limits::SampleLimits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, SeriesId, TimeRange, is_stale, stale_nan};
 pub use sink::{MetricKind, Reject, RejectReason, SampleSink};
 pub use source::{

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use model::{Labels, METRIC_NAME, MatchOp, Matcher, Want};
+use model::{Labels, METRIC_NAME, MatchOp, Matcher, Pattern, Want};
 
 use super::super::ast::Extension;
 use super::super::{is_utf8, max_of, min_of, quote};
@@ -10,7 +10,7 @@ use super::classic::{self, Ask};
 use super::engine::{Base, Engine, Evaluated, Pipe};
 use super::info::InfoQuery;
 use super::instant::{Instants, Take};
-use super::labels::{self, LABELS_BYTES_MAX};
+use super::labels::{self, LABELS_BYTES_MAX, Template};
 use super::matrix::{ABSENT, Charge, Matrix, Steps, is_absent};
 use super::notes::Notes;
 use super::numbers::nan_first;
@@ -19,9 +19,6 @@ use super::select::{self, Reach};
 use super::stages::Stage;
 use super::window::Column;
 use super::{EvalError, Result, dates};
-
-/// Bytes a compiled expression may take.
-const REGEX_BYTES_MAX: usize = 10 << 20;
 
 impl<'e> Engine<'e> {
     pub(super) fn call(
@@ -167,27 +164,29 @@ impl<'e> Engine<'e> {
             return Ok(self.matrix());
         };
         let texts: Vec<&str> = texts.iter().filter_map(text).collect();
-        let &[dst, replacement, src, pattern] = texts.as_slice() else {
+        let &[dst, replacement, src, regex] = texts.as_slice() else {
             return Err(EvalError::execution("label_replace needs four strings"));
         };
-        let regex = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(REGEX_BYTES_MAX)
-            .dfa_size_limit(REGEX_BYTES_MAX)
-            .nest_limit(250)
-            .build()
-            .map_err(|_| EvalError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+        let pattern = Pattern::anchored(regex)
+            .map_err(|_| EvalError::execution(format!("invalid regular expression in label_replace(): {regex}")))?;
         check_label(dst, || {
             format!("invalid destination label name in label_replace(): {dst}")
         })?;
         let mut matrix = self.vector(vector, steps)?;
+        let template = Template::new(replacement, &pattern);
+        let mut places = pattern.regex().capture_locations();
+        let mut new = String::new();
         for row in &mut matrix.rows {
             self.context.budget.check()?;
             let value = row.labels.get(src).unwrap_or("");
-            let Some(captures) = regex.captures(value) else {
+            new.clear();
+            if regex == "(.*)" && replacement == "$1" {
+                new.push_str(value);
+            } else if pattern.regex().captures_read(&mut places, value).is_some() {
+                template.expand(value, &places, &mut new);
+            } else {
                 continue;
-            };
-            let mut new = String::new();
-            labels::expand(replacement, &captures, &mut new);
+            }
             self.set_label(&mut matrix.charge, &mut row.labels, dst, &new)?;
             if dst == METRIC_NAME {
                 row.drop_name = false;
@@ -209,9 +208,10 @@ impl<'e> Engine<'e> {
         }
         check_label(dst, || format!("invalid destination label name in label_join(): {dst}"))?;
         let mut matrix = self.vector(vector, steps)?;
+        let mut new = String::new();
         for row in &mut matrix.rows {
             self.context.budget.check()?;
-            let mut new = String::new();
+            new.clear();
             for (i, src) in sources.iter().enumerate() {
                 if i > 0 {
                     new.push_str(separator);
@@ -284,7 +284,7 @@ impl<'e> Engine<'e> {
         let query = InfoQuery::new(selector)?;
         let base = self.vector(vector, steps)?;
         let mut info = self.matrix();
-        if let Some(matchers) = query.matchers(&base)? {
+        if let Some(matchers) = query.matchers(&base) {
             let (at, offset_ms) = first_selector_time(vector, &mut Vec::new()).unwrap_or((None, 0));
             let selector = Selector {
                 matchers: &matchers,

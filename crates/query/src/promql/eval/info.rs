@@ -45,7 +45,7 @@ impl<'a> InfoQuery<'a> {
     }
 
     /// Matchers that select the info series of these rows; `None` when no row can have one.
-    pub(super) fn matchers(&self, base: &Matrix<'_>) -> Result<Option<Vec<Matcher>>> {
+    pub(super) fn matchers(&self, base: &Matrix<'_>) -> Option<Vec<Matcher>> {
         let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for row in base.rows.iter().filter(|r| !self.ignores(&r.labels)) {
             for name in IDENTIFYING {
@@ -55,17 +55,15 @@ impl<'a> InfoQuery<'a> {
             }
         }
         if values.is_empty() {
-            return Ok(None);
+            return None;
         }
         let mut matchers = Vec::new();
         for (name, values) in values {
-            let escaped: Vec<String> = values.into_iter().map(regex::escape).collect();
-            let one_of = Matcher::new(name, MatchOp::Regex, escaped.join("|"));
-            matchers.push(one_of.map_err(|e| EvalError::limit(e.to_string()))?);
+            matchers.push(Matcher::one_of(name, values));
         }
         matchers.extend(self.data.values().flatten().map(|m| (*m).clone()));
         matchers.extend(self.names.iter().cloned());
-        Ok(Some(matchers))
+        Some(matchers)
     }
 
     /// Joins rows with info series, whose values are the times of their samples in ms.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use model::{Labels, METRIC_NAME};
+use model::{Labels, METRIC_NAME, Pattern};
 
 use super::super::quote;
 use super::matrix::compare_labels;
@@ -80,42 +80,70 @@ impl Ordinals {
     }
 }
 
-/// Replaces `$1`, `${1}`, `$name`, `$$` as Go's `Regexp.ExpandString` does.
-pub(super) fn expand(template: &str, captures: &regex::Captures<'_>, out: &mut String) {
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(tail) = rest.strip_prefix('$') {
-            out.push('$');
+/// A replacement text, its `$1`, `${1}`, `$name` and `$$` read as Go's `Regexp.ExpandString` does.
+pub(super) struct Template<'t> {
+    parts: Vec<Part<'t>>,
+}
+
+enum Part<'t> {
+    Text(&'t str),
+    /// The first of these groups that took part.
+    Groups(Vec<usize>),
+}
+
+impl<'t> Template<'t> {
+    pub(super) fn new(text: &'t str, pattern: &Pattern) -> Self {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            parts.push(Part::Text(&rest[..at]));
+            let dollar = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if let Some(tail) = rest.strip_prefix('$') {
+                parts.push(Part::Text(dollar));
+                rest = tail;
+                continue;
+            }
+            let (braced, body) = match rest.strip_prefix('{') {
+                Some(body) => (true, body),
+                None => (false, rest),
+            };
+            let length = body
+                .char_indices()
+                .find(|(_, c)| !(c.is_alphanumeric() || *c == '_'))
+                .map_or(body.len(), |(i, _)| i);
+            let (name, tail) = body.split_at(length);
+            let tail = match braced {
+                false => Some(tail),
+                true => tail.strip_prefix('}'),
+            };
+            let Some(tail) = tail.filter(|_| !name.is_empty()) else {
+                parts.push(Part::Text(dollar));
+                continue;
+            };
             rest = tail;
-            continue;
+            parts.push(Part::Groups(match name.bytes().all(|b| b.is_ascii_digit()) {
+                true => name.parse().into_iter().collect(),
+                false => pattern.groups(name).collect(),
+            }));
         }
-        let (braced, body) = match rest.strip_prefix('{') {
-            Some(body) => (true, body),
-            None => (false, rest),
-        };
-        let length = body
-            .char_indices()
-            .find(|(_, c)| !(c.is_alphanumeric() || *c == '_'))
-            .map_or(body.len(), |(i, _)| i);
-        let (name, tail) = body.split_at(length);
-        let tail = match braced {
-            false => Some(tail),
-            true => tail.strip_prefix('}'),
-        };
-        let Some(tail) = tail.filter(|_| !name.is_empty()) else {
-            out.push('$');
-            continue;
-        };
-        rest = tail;
-        let group = match name.bytes().all(|b| b.is_ascii_digit()) {
-            true => name.parse().ok().and_then(|i: usize| captures.get(i)),
-            false => captures.name(name),
-        };
-        out.push_str(group.map_or("", |g| g.as_str()));
+        parts.push(Part::Text(rest));
+        Template { parts }
     }
-    out.push_str(rest);
+
+    /// Appends the replacement for a match in `value`.
+    pub(super) fn expand(&self, value: &str, places: &regex::CaptureLocations, out: &mut String) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Groups(groups) => {
+                    if let Some((from, to)) = groups.iter().find_map(|&group| places.get(group)) {
+                        out.push_str(&value[from..to]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Natural order: runs of digits compare as numbers.
@@ -272,8 +300,9 @@ mod tests {
 
     #[test]
     fn templates_expand_like_go() {
-        let regex = regex::Regex::new("^(?s:(?P<first>a)(b)?)$").unwrap();
-        let captures = regex.captures("ab").unwrap();
+        let pattern = Pattern::anchored("(?P<first>a)(b)?").unwrap();
+        let mut places = pattern.regex().capture_locations();
+        pattern.regex().captures_read(&mut places, "ab").unwrap();
         for (template, want) in [
             ("$1-$2", "a-b"),
             ("$1x", ""),
@@ -286,7 +315,7 @@ mod tests {
             ("$9", ""),
         ] {
             let mut out = String::new();
-            expand(template, &captures, &mut out);
+            Template::new(template, &pattern).expand("ab", &places, &mut out);
             assert_eq!(out, want, "{template}");
         }
     }

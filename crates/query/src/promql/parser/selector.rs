@@ -67,8 +67,7 @@ impl Parser<'_> {
                         let what = format!("error parsing regexp: invalid UTF-8: `{text}`");
                         return Err(self.error(merge(span(name), span(value)), what));
                     }
-                    Matcher::new(label, op, text)
-                        .map_err(|e| self.error(merge(span(name), span(value)), regex_problem(&e.reason)))?
+                    Matcher::new(label, op, text).map_err(|e| self.error(merge(span(name), span(value)), e.reason))?
                 }
             });
             let comma = self.take_if(Tok::Comma).is_some();
@@ -239,10 +238,4 @@ impl Parser<'_> {
 /// Whether an offset counts as given; `offset 0s` does not.
 fn set_offset(offset: &Option<DurationExpr>) -> bool {
     !matches!(offset, None | Some(DurationExpr::Literal(0)))
-}
-
-/// The last line of the engine's message says what is wrong.
-fn regex_problem(reason: &str) -> String {
-    let last = reason.lines().last().unwrap_or_default().trim();
-    format!("error parsing regexp: {}", last.strip_prefix("error: ").unwrap_or(last))
 }

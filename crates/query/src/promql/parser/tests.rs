@@ -230,7 +230,7 @@ fn errors_as_prometheus_words_them() {
         ),
         (
             "foo{a=~\"(\"}",
-            "1:5: parse error: error parsing regexp: unclosed group",
+            "1:5: parse error: error parsing regexp: missing closing ): `^(?s:()$`",
         ),
     ] {
         assert_eq!(error(text), message, "{text}");
