@@ -11,6 +11,7 @@ mod client;
 mod clients;
 mod corruption;
 mod crash;
+mod full_disk;
 mod ingest;
 mod read_api;
 mod remote_write;
