@@ -26,7 +26,9 @@ impl Memory {
             use_start_times: true,
             ..EvalContext::new(&self.source, TenantId::DEFAULT, &budget)
         };
-        let answer = evaluate(&expr, &context, query).map_err(|e| e.to_string())?;
+        let answer = evaluate(&expr, &context, query).map_err(|e| e.to_string());
+        assert_eq!(budget.used().1, 0, "bytes are given back: {text}");
+        let answer = answer?;
         Ok(Answer {
             value: answer.value,
             warnings: answer.warnings,

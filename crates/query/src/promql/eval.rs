@@ -15,12 +15,14 @@ mod cost;
 mod count_values;
 mod dates;
 mod engine;
+mod extremum;
 mod info;
 mod instant;
 mod labels;
 mod matrix;
 mod notes;
 mod numbers;
+mod order;
 mod over_time;
 mod params;
 mod pipeline;
@@ -105,6 +107,31 @@ pub struct Answer {
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
     pub stats: Stats,
+}
+
+/// Warnings, and infos, that an answer over HTTP shows.
+const NOTES_SHOWN: usize = 10;
+
+impl Answer {
+    /// Warnings and infos as Prometheus' API shows them: ten of each, then how many there were besides.
+    pub fn notes_for_api(&self) -> (Vec<String>, Vec<String>) {
+        (shown(&self.warnings, "warning"), shown(&self.infos, "info"))
+    }
+}
+
+fn shown(notes: &[String], what: &str) -> Vec<String> {
+    let suffix = format!(" more {what} annotations omitted");
+    // an evaluation that had very many says so in the last
+    let uncounted = notes
+        .last()
+        .and_then(|last| last.strip_suffix(suffix.as_str())?.parse::<usize>().ok());
+    let listed = notes.len() - usize::from(uncounted.is_some());
+    let mut out = notes[..listed.min(NOTES_SHOWN)].to_vec();
+    let omitted = listed - out.len() + uncounted.unwrap_or(0);
+    if omitted > 0 {
+        out.push(format!("{omitted}{suffix}"));
+    }
+    out
 }
 
 /// What an evaluation did.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Histogram, ResetHint};
+use model::{Budget, Histogram, ResetHint};
 
 use super::super::ast::{AggregateOp, Pos};
 use super::labels::{Ordinals, group_labels};
-use super::matrix::{Cell, Charge, Matrix, Row, Steps};
+use super::matrix::{Cell, Charge, Matrix, Row, Steps, fits, label_bytes};
 use super::notes::{Notes, Operation};
 use super::numbers::{kahan, quantile};
 use super::plan::Aggregate;
@@ -54,6 +54,7 @@ pub(super) struct Groups<'a> {
     /// All values, for quantiles.
     values: Vec<Vec<f64>>,
     charge: Charge<'a>,
+    budget: &'a Budget,
     /// Sets each group's labels from a row's.
     last: Option<(model::Labels, usize)>,
 }
@@ -75,12 +76,16 @@ impl<'a> Groups<'a> {
             histograms: HashMap::new(),
             values: Vec::new(),
             charge: Charge::new(context.budget),
+            budget: context.budget,
             last: None,
         }
     }
 
     /// The group of a row; made when it is new.
     fn group(&mut self, row: &Row) -> Result<usize> {
+        if !self.without && self.grouping.is_empty() && !self.rows.is_empty() {
+            return Ok(0);
+        }
         let labels = group_labels(&row.labels, self.grouping, self.without);
         if let Some((last, group)) = &self.last
             && *last == labels
@@ -96,7 +101,8 @@ impl<'a> Groups<'a> {
                 } else {
                     0
                 };
-            self.charge.add(self.steps * per_step + size_of::<Row>())?;
+            self.charge
+                .add(self.steps * per_step + Row::bytes(0) + label_bytes(&labels) + 64)?;
             self.rows.push(Row {
                 labels: labels.clone(),
                 ..Row::default()
@@ -128,7 +134,12 @@ impl<'a> Groups<'a> {
         let base = self.group(row)? * self.steps;
         let drop_name = if row.drop_name { DROP_NAME } else { 0 };
         if self.op == AggregateOp::Quantile {
-            self.charge.add(row.values.len() * 8)?;
+            // lists have room for twice as many
+            self.charge.add(2 * row.values.len() * size_of::<f64>())?;
+        }
+        if !row.histograms.is_empty() && matches!(self.op, AggregateOp::Sum | AggregateOp::Avg) {
+            self.charge
+                .add(row.histograms.iter().map(|h| h.1.bytes() / 4 + 16).sum())?;
         }
         if row.histograms.is_empty() {
             for (step, &v) in row.values.iter().enumerate() {
@@ -284,6 +295,7 @@ impl<'a> Groups<'a> {
     /// The results of all groups that have any. `q` is the parameter of a quantile.
     pub(super) fn finish(mut self, q: &Column, notes: &mut Notes, mut out: Matrix<'a>) -> Result<Matrix<'a>> {
         for (group, mut row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+            fits(self.budget, self.steps * size_of::<f64>())?;
             row.values = vec![super::matrix::ABSENT; self.steps];
             for step in 0..self.steps {
                 let slot = group * self.steps + step;

@@ -8,8 +8,9 @@ use model::{Budget, Histogram, Labels, ResetHint};
 
 use super::super::ast::{BinaryOp, Cardinality, Matching, Pos};
 use super::labels::{Ordinals, display, is_metric_label, match_labels};
-use super::matrix::{Cell, Charge, Matrix, Row, Steps, is_absent};
+use super::matrix::{ABSENT, Cell, Charge, Matrix, Row, Steps, fits, is_absent, label_bytes};
 use super::notes::{Notes, Operation};
+use super::order::{self, Signatures};
 use super::{EvalContext, EvalError, Result, arith};
 
 pub(super) fn compare(op: BinaryOp, a: f64, b: f64) -> bool {
@@ -152,85 +153,133 @@ pub(super) struct Operator<'a> {
 }
 
 /// Rows of one side by signature.
-fn by_signature(rows: &[Row], matching: &Matching, ordinals: &mut Ordinals, budget: &Budget) -> Result<Vec<usize>> {
+fn by_signature(rows: &[Row], signatures: &mut Signatures<'_>, charge: &mut Charge<'_>) -> Result<Vec<usize>> {
+    charge.add(rows.len() * size_of::<usize>())?;
     let mut out = Vec::with_capacity(rows.len());
     for row in rows {
-        budget.check()?;
-        out.push(ordinals.of(match_labels(&row.labels, matching.on, &matching.labels)));
+        charge.check()?;
+        out.push(signatures.number(&row.labels)?);
     }
     Ok(out)
 }
 
-impl<'a> Operator<'a> {
-    pub(super) fn run(&self, left: Matrix<'a>, right: Matrix<'a>, notes: &mut Notes) -> Result<Matrix<'a>> {
-        let mut ordinals = Ordinals::default();
-        let of_left = by_signature(&left.rows, self.matching, &mut ordinals, self.context.budget)?;
-        let of_right = by_signature(&right.rows, self.matching, &mut ordinals, self.context.budget)?;
-        match self.op.is_set() {
-            true => self.set(left, right, &of_left, &of_right, ordinals.len()),
-            false => self.match_up(&left, &right, &of_left, &of_right, ordinals.len(), notes),
+/// Which signatures have a point, by step.
+struct Presence<'a> {
+    signatures: Signatures<'a>,
+    steps: usize,
+    slots: Vec<bool>,
+    charge: Charge<'a>,
+}
+
+impl<'a> Presence<'a> {
+    fn new(matching: &'a Matching, budget: &'a Budget, steps: usize) -> Self {
+        Presence {
+            signatures: Signatures::new(matching, budget),
+            steps,
+            slots: Vec::new(),
+            charge: Charge::new(budget),
         }
     }
 
-    /// `and`, `or`, `unless`.
-    fn set(
-        &self,
-        left: Matrix<'a>,
-        right: Matrix<'a>,
-        of_left: &[usize],
-        of_right: &[usize],
-        signatures: usize,
-    ) -> Result<Matrix<'a>> {
-        let steps = self.steps.count;
-        let mut out = Matrix::new(self.context.budget);
-        // presence by signature and step, of the side that decides
-        let (rows, of) = match self.op {
-            BinaryOp::Or => (&left.rows, of_left),
-            _ => (&right.rows, of_right),
+    fn add(&mut self, row: &Row) -> Result<()> {
+        self.charge.check()?;
+        let signature = self.signatures.number(&row.labels)?;
+        let first = signature * self.steps;
+        if first == self.slots.len() {
+            // a list has room for twice as many
+            self.charge.add(2 * self.steps)?;
+            self.slots.resize(first + self.steps, false);
+        }
+        let slots = &mut self.slots[first..][..self.steps];
+        for (slot, v) in slots.iter_mut().zip(&row.values) {
+            *slot |= !is_absent(*v);
+        }
+        for (step, _) in &row.histograms {
+            slots[*step as usize] = true;
+        }
+        Ok(())
+    }
+
+    /// Leaves the points of a row whose signature is, or is not, present at their step; false when none is left.
+    fn filter(&mut self, row: &mut Row, wanted: bool) -> bool {
+        let Some(signature) = self.signatures.find(&row.labels) else {
+            return !wanted && !row.is_empty();
         };
-        out.charge.add(signatures * steps)?;
-        let mut present = vec![false; signatures * steps];
-        for (row, &signature) in rows.iter().zip(of) {
-            self.context.budget.check()?;
-            let slots = &mut present[signature * steps..][..steps];
-            for (slot, v) in slots.iter_mut().zip(&row.values) {
-                *slot |= !is_absent(*v);
-            }
-            for (step, _) in &row.histograms {
-                slots[*step as usize] = true;
+        let slots = &self.slots[signature * self.steps..][..self.steps];
+        for (v, &slot) in row.values.iter_mut().zip(slots) {
+            if slot != wanted {
+                *v = ABSENT;
             }
         }
-        let filtered = |mut row: Row, signature: usize, wanted: bool| {
-            let slots = &present[signature * steps..][..steps];
-            for (v, &slot) in row.values.iter_mut().zip(slots) {
-                if slot != wanted {
-                    *v = super::matrix::ABSENT;
-                }
-            }
-            row.histograms.retain(|h| slots[h.0 as usize] == wanted);
-            row
-        };
-        for (row, &signature) in left.rows.into_iter().zip(of_left) {
-            self.context.budget.check()?;
-            let row = match self.op {
-                BinaryOp::And => filtered(row, signature, true),
-                BinaryOp::Unless => filtered(row, signature, false),
-                _ => row,
-            };
-            if !row.is_empty() {
-                out.push(row)?;
+        row.histograms.retain(|h| slots[h.0 as usize] == wanted);
+        !row.is_empty()
+    }
+}
+
+/// A chain of `or`: what each operand has is added to what those before it have.
+pub(super) struct Union<'a> {
+    presence: Presence<'a>,
+    out: Matrix<'a>,
+}
+
+impl<'a> Union<'a> {
+    pub(super) fn new(context: &EvalContext<'a>, matching: &'a Matching, steps: &Steps) -> Self {
+        Union {
+            presence: Presence::new(matching, context.budget, steps.count),
+            out: Matrix::new(context.budget),
+        }
+    }
+
+    /// Adds an operand; nothing is looked up in the last one.
+    pub(super) fn add(&mut self, mut operand: Matrix<'a>, is_last: bool) -> Result<()> {
+        operand.retain(|row| self.presence.filter(row, false))?;
+        if !is_last {
+            for row in &operand.rows {
+                self.presence.add(row)?;
             }
         }
-        if self.op == BinaryOp::Or {
-            for (row, &signature) in right.rows.into_iter().zip(of_right) {
-                self.context.budget.check()?;
-                let row = filtered(row, signature, false);
-                if !row.is_empty() {
-                    out.push(row)?;
-                }
+        self.out.append(operand);
+        Ok(())
+    }
+
+    pub(super) fn finish(self, steps: &Steps) -> Result<Matrix<'a>> {
+        drop(self.presence);
+        self.out.merge_steps(steps)
+    }
+}
+
+impl<'a> Operator<'a> {
+    pub(super) fn run(&self, left: Matrix<'a>, right: Matrix<'a>, notes: &mut Notes) -> Result<Matrix<'a>> {
+        let budget = self.context.budget;
+        match self.op {
+            BinaryOp::And | BinaryOp::Unless => return self.filter(left, right),
+            BinaryOp::Or => {
+                let mut union = Union::new(self.context, self.matching, &self.steps);
+                union.add(left, false)?;
+                union.add(right, true)?;
+                return union.finish(&self.steps);
             }
+            _ => {}
         }
-        out.merge_steps(&self.steps)
+        let mut charge = Charge::new(budget);
+        let mut signatures = Signatures::new(self.matching, budget);
+        let of_left = by_signature(&left.rows, &mut signatures, &mut charge)?;
+        let of_right = by_signature(&right.rows, &mut signatures, &mut charge)?;
+        let count = signatures.len();
+        drop(signatures);
+        self.match_up(&left, &right, &of_left, &of_right, count, notes)
+    }
+
+    /// `and`, `unless`.
+    fn filter(&self, mut left: Matrix<'a>, right: Matrix<'a>) -> Result<Matrix<'a>> {
+        let mut presence = Presence::new(self.matching, self.context.budget, self.steps.count);
+        for row in &right.rows {
+            presence.add(row)?;
+        }
+        left.retain(|row| presence.filter(row, self.op == BinaryOp::And))?;
+        // the signatures' label sets are those of these rows
+        drop((presence, right));
+        left.merge_steps(&self.steps)
     }
 
     /// Everything but the set operators.
@@ -254,6 +303,10 @@ impl<'a> Operator<'a> {
             true => (&right.rows, &left.rows, of_right, of_left),
             false => (&left.rows, &right.rows, of_left, of_right),
         };
+        // two lists with room for four each
+        let mut charge = Charge::new(self.context.budget);
+        charge.add(signatures * (size_of::<(Vec<usize>, Vec<usize>)>() + 2 * 56))?;
+        charge.add((many.len() + one.len()) * 2 * size_of::<usize>())?;
         let mut groups: Vec<(Vec<usize>, Vec<usize>)> = vec![Default::default(); signatures];
         for (i, &signature) in of_many.iter().enumerate() {
             groups[signature].0.push(i);
@@ -272,6 +325,11 @@ impl<'a> Operator<'a> {
             charge: Charge::new(self.context.budget),
             errors: Vec::new(),
         };
+        // remarks and presence by step, should they be needed
+        fits(
+            self.context.budget,
+            self.steps.count * (size_of::<Option<(usize, Remark)>>() + 1),
+        )?;
         for (of_many, of_one) in &groups {
             self.context.budget.check()?;
             match (of_many.as_slice(), of_one.as_slice()) {
@@ -281,19 +339,20 @@ impl<'a> Operator<'a> {
             }
         }
         // the error that matching all series step by step would have met first
-        if let Some((.., e)) = work.errors.into_iter().min_by_key(|e| (e.0, e.1)) {
+        if let Some((.., e)) = std::mem::take(&mut work.errors).into_iter().min_by_key(|e| (e.0, e.1)) {
             return Err(e);
         }
-        for remark in work.remarks.into_iter().flatten() {
+        for remark in std::mem::take(&mut work.remarks).into_iter().flatten() {
             remark.1.note(self.op, self.pos, notes);
         }
+        // each row is charged for where it was made
+        let Work { mut made, charge, .. } = work;
+        out.charge.absorb(charge);
         // as if made step by step: in the order of the many side, then what only the one side has
-        work.made.sort_by_key(|m| m.0);
-        for (_, row) in work.made {
-            if !row.is_empty() {
-                out.push(row)?;
-            }
-        }
+        order::sort(&mut made, self.context.budget, |a, b| a.0.cmp(&b.0))?;
+        out.charge.add(made.len() * size_of::<Row>())?;
+        out.rows
+            .extend(made.into_iter().map(|m| m.1).filter(|row| !row.is_empty()));
         out.merge_steps(&self.steps)
     }
 }
@@ -373,8 +432,8 @@ impl Work<'_, '_> {
     fn column(&mut self, m: usize, o: usize) -> Result<()> {
         let steps = self.operator.steps.count;
         let (many, one) = (&self.many[m], &self.one[o]);
-        self.charge.add(Row::bytes(steps))?;
         let labels = self.result_labels(&many.labels, &one.labels);
+        self.charge.add(Row::bytes(steps) + label_bytes(&labels))?;
         let mut row = Row::new(labels, self.operator.return_bool, steps);
         let op = self.operator.op;
         let plain = many.histograms.is_empty() && one.histograms.is_empty();
@@ -396,6 +455,9 @@ impl Work<'_, '_> {
             }
         } else {
             for step in 0..steps {
+                if step % 1024 == 1023 {
+                    self.charge.check()?;
+                }
                 if let (Some(a), Some(b)) = (many.get(step), one.get(step))
                     && let Some(outcome) = self.point(step, m, a, b)
                 {
@@ -403,6 +465,8 @@ impl Work<'_, '_> {
                 }
             }
         }
+        let histograms: usize = row.histograms.iter().map(|h| h.1.bytes() + 32).sum();
+        self.charge.add(histograms)?;
         self.made.push((m, row));
         Ok(())
     }
@@ -519,7 +583,7 @@ impl Work<'_, '_> {
             pairs.last_step.push(usize::MAX);
         }
         let steps = self.operator.steps.count;
-        self.charge.add(Row::bytes(steps))?;
+        self.charge.add(Row::bytes(steps) + 4 * label_bytes(&labels))?;
         self.made
             .push((order, Row::new(labels, self.operator.return_bool, steps)));
         pairs.at.insert((m, o), at);

@@ -18,7 +18,7 @@ use super::plan::{Kind, Node, Selector};
 use super::select::{self, Reach};
 use super::stages::Stage;
 use super::window::Column;
-use super::{EvalError, Result, dates};
+use super::{EvalError, Result, dates, order};
 
 impl<'e> Engine<'e> {
     pub(super) fn call(
@@ -37,7 +37,7 @@ impl<'e> Engine<'e> {
                     return Err(EvalError::execution(format!("{name} needs two numbers")));
                 };
                 let of = if name == "min_of" { min_of } else { max_of };
-                return self.columns(&self.scalar(a, steps)?, &self.scalar(b, steps)?, steps, of);
+                return self.columns(self.scalar(a, steps)?, self.scalar(b, steps)?, steps, of);
             }
             "scalar" => return self.to_scalar(&args[0], steps).map(Evaluated::Scalar),
             _ => {}
@@ -51,7 +51,7 @@ impl<'e> Engine<'e> {
         let matrix = match name {
             "vector" => {
                 let mut matrix = self.matrix();
-                matrix.push(self.column_row(&self.scalar(&args[0], steps)?, steps)?)?;
+                matrix.push(self.column_row(self.scalar(&args[0], steps)?, steps)?)?;
                 matrix
             }
             "absent" => self.absent(&args[0], self.pipe(&args[0], steps)?, steps)?,
@@ -89,8 +89,9 @@ impl<'e> Engine<'e> {
 
     /// The value of the only float at each step; NaN when there is none or more than one.
     fn to_scalar(&self, arg: &'e Node<'e>, steps: &Steps) -> Result<Column> {
+        self.take_columns(steps.count * size_of::<f64>())?;
         let mut charge = Charge::new(self.context.budget);
-        charge.add(steps.count * 9)?;
+        charge.add(steps.count)?;
         let mut values = vec![f64::NAN; steps.count];
         let mut found = vec![false; steps.count];
         self.stream(self.pipe(arg, steps)?, steps, &mut |row| {
@@ -141,11 +142,10 @@ impl<'e> Engine<'e> {
             self.notes.borrow_mut().sort_in_range(node.pos);
             return Ok(matrix);
         }
-        self.context.budget.check()?;
         let names: Vec<&str> = args[1..].iter().filter_map(text).collect();
         let descending = name.ends_with("_desc");
         let turned = |order: Ordering| if descending { order.reverse() } else { order };
-        matrix.rows.sort_by(|a, b| match by_value {
+        order::sort(&mut matrix.rows, self.context.budget, |a, b| match by_value {
             false => turned(labels::by_label(&a.labels, &b.labels, &names)),
             true => {
                 let (a, b) = (a.values[0], b.values[0]);
@@ -155,7 +155,7 @@ impl<'e> Engine<'e> {
                     false => turned(a.partial_cmp(&b).unwrap_or(Ordering::Equal)),
                 }
             }
-        });
+        })?;
         Ok(matrix)
     }
 
@@ -235,7 +235,10 @@ impl<'e> Engine<'e> {
             return Err(too_long(name, bytes));
         }
         charge.add(bytes)?;
+        let before = labels.as_bytes().len();
         *labels = labels.with(name, value);
+        let grown = labels.as_bytes().len().saturating_sub(before);
+        charge.give_back(bytes.saturating_sub(grown));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use model::{Histogram, Labels};
 
 use super::super::ast::Pos;
 use super::super::histogram::{self, Note};
-use super::matrix::{Cell, Matrix, Row, Steps};
+use super::matrix::{Cell, Charge, Matrix, Row, Steps, fits, label_bytes};
 use super::notes::{Monotonicity, Notes};
 use super::numbers::{open_metrics_float, parse_bound};
 use super::window::Column;
@@ -49,6 +49,7 @@ pub(super) fn evaluate<'a>(
     pos: Pos,
     notes: &mut Notes,
 ) -> Result<Matrix<'a>> {
+    let mut charge = Charge::new(context.budget);
     let mut index: HashMap<Labels, usize> = HashMap::new();
     let mut families: Vec<Family> = Vec::new();
     let mut family = |labels: Labels| {
@@ -65,7 +66,8 @@ pub(super) fn evaluate<'a>(
     let mut as_bucket: Vec<(usize, f64, usize)> = Vec::new();
     let mut as_native: Vec<(usize, usize)> = Vec::new();
     for (i, row) in input.rows.iter().enumerate() {
-        context.budget.check()?;
+        // its labels without the bound, a family, and places in the lists below
+        charge.add(label_bytes(&row.labels) + 2 * size_of::<(Labels, usize)>() + size_of::<Family>() + 96)?;
         if !row.histograms.is_empty() {
             as_native.push((family(row.labels.clone()), i));
         }
@@ -105,7 +107,8 @@ pub(super) fn evaluate<'a>(
     let mut out = Matrix::new(context.budget);
     let mut late = Vec::new();
     for family in &families {
-        context.budget.check()?;
+        // a row for each quantile, of native and of classic ones
+        fits(context.budget, Row::bytes(steps.count) * 2 * quantiles.len().max(1))?;
         let mut work = FamilyWork {
             family,
             rows: Vec::new(),
@@ -114,15 +117,16 @@ pub(super) fn evaluate<'a>(
             pos,
         };
         work.run(context, &input.rows, ask, &quantiles, notes)?;
+        for row in &work.classic_rows {
+            out.charge.add(row.held_bytes())?;
+        }
         for row in work.rows {
             out.push(row)?;
         }
         late.extend(work.classic_rows);
     }
     // native ones first
-    for row in late {
-        out.push(row)?;
-    }
+    out.rows.append(&mut late);
     out.rows.retain(|r| !r.is_empty());
     out.merge_steps(steps)
 }

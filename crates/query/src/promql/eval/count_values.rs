@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use model::{Labels, METRIC_NAME};
 
 use super::labels::group_labels;
-use super::matrix::{Cell, Matrix, Row, Steps, is_absent};
+use super::matrix::{Cell, Matrix, Row, Steps, is_absent, label_bytes};
 use super::numbers::go_float;
 use super::plan::Aggregate;
 use super::{Result, arith};
@@ -42,6 +42,9 @@ impl<'a> Values<'a> {
         // a gauge often stays the same: look the group up when the value changes only
         let mut last: Option<(u64, usize)> = None;
         for step in 0..self.steps.count {
+            if step % 1024 == 0 {
+                self.out.charge.check()?;
+            }
             let at = match row.get(step) {
                 None => continue,
                 Some(Cell::Float(v)) => match last {
@@ -70,7 +73,10 @@ impl<'a> Values<'a> {
         if let Some(&at) = self.index.get(&labels) {
             return Ok(at);
         }
-        self.out.push(Row::new(labels.clone(), false, self.steps.count))?;
+        // the row, and its place in the index
+        let bytes = Row::bytes(self.steps.count) + label_bytes(&labels) + 2 * size_of::<(Labels, usize)>();
+        self.out.charge.add(bytes)?;
+        self.out.rows.push(Row::new(labels.clone(), false, self.steps.count));
         self.index.insert(labels, self.out.rows.len() - 1);
         Ok(self.out.rows.len() - 1)
     }

@@ -3,15 +3,15 @@ use std::sync::Arc;
 
 use model::{Labels, Want};
 
-use super::super::ast::{AggregateOp, Extension, Pos, ValueType};
+use super::super::ast::{AggregateOp, BinaryOp, Extension, Matching, Pos, ValueType};
 use super::super::value::Value;
 use super::aggregate::Groups;
-use super::binary::{self, Operator};
+use super::binary::{self, Operator, Union};
 use super::calls::check_label;
 use super::cost::subquery_cost;
 use super::count_values::Values;
 use super::instant::{Instants, Take};
-use super::matrix::{Charge, Matrix, Row, Steps};
+use super::matrix::{Charge, Matrix, Row, Steps, fits};
 use super::notes::Notes;
 use super::params::{check_extension, check_param};
 use super::pipeline::{Counts, Rows, Run, Scratch};
@@ -19,7 +19,7 @@ use super::plan::{Aggregate, Binary, Kind, Node, Plan, Selector, Subquery};
 use super::select::{self, Reach};
 use super::stages::{Stage, float_function, histogram_function};
 use super::topk::Choice;
-use super::window::{Column, Over, Windows, range_function};
+use super::window::{Column, Over, SAMPLE_BYTES, Windows, range_function};
 use super::{Answer, EvalContext, EvalError, Query, Result, Stats};
 
 pub(super) enum Evaluated<'e> {
@@ -57,6 +57,8 @@ pub(super) struct Engine<'e> {
     pub(super) counts: RefCell<Counts>,
     pub(super) counting: Cell<Counting>,
     peak: Cell<u64>,
+    /// Values of scalars by step.
+    columns: RefCell<Charge<'e>>,
 }
 
 /// Evaluates a plan.
@@ -83,6 +85,7 @@ pub(super) fn run(plan: &Plan<'_>, context: &EvalContext<'_>, query: Query) -> R
         counts: RefCell::default(),
         counting: Cell::new(Counting::Steps),
         peak: Cell::new(0),
+        columns: RefCell::new(Charge::new(context.budget)),
     };
     if context.per_step_stats {
         let mut charge = Charge::new(context.budget);
@@ -169,7 +172,7 @@ impl<'e> Engine<'e> {
             Evaluated::Scalar(c) => {
                 let mut matrix = self.matrix();
                 if steps.count > 0 {
-                    matrix.push(self.column_row(&c, steps)?)?;
+                    matrix.push(self.column_row(c, steps)?)?;
                 }
                 matrix
             }
@@ -177,17 +180,33 @@ impl<'e> Engine<'e> {
         })
     }
 
-    pub(super) fn column_row(&self, column: &Column, steps: &Steps) -> Result<Row> {
+    pub(super) fn column_row(&self, column: Column, steps: &Steps) -> Result<Row> {
         let mut row = self.empty_row(steps)?;
         for step in 0..steps.count {
+            if step % 65_536 == 0 {
+                self.context.budget.check()?;
+            }
             row.set(step, column.at(step));
         }
+        self.give_back(&column);
         Ok(row)
+    }
+
+    /// A column goes away.
+    fn give_back(&self, column: &Column) {
+        if let Column::Each(values) = column {
+            self.columns.borrow_mut().give_back(values.len() * size_of::<f64>());
+        }
+    }
+
+    /// Charges for columns of so many bytes that this evaluation will hold.
+    pub(super) fn take_columns(&self, bytes: usize) -> Result<()> {
+        self.columns.borrow_mut().add(bytes)
     }
 
     /// Checked against the budget before it is made.
     pub(super) fn empty_row(&self, steps: &Steps) -> Result<Row> {
-        Charge::new(self.context.budget).add(Row::bytes(steps.count))?;
+        fits(self.context.budget, Row::bytes(steps.count))?;
         Ok(Row::new(Labels::empty(), false, steps.count))
     }
 
@@ -200,7 +219,7 @@ impl<'e> Engine<'e> {
     }
 
     pub(super) fn each_step(&self, steps: &Steps, f: impl Fn(usize) -> f64) -> Result<Column> {
-        Charge::new(self.context.budget).add(steps.count * 8)?;
+        self.take_columns(steps.count * size_of::<f64>())?;
         Ok(Column::Each((0..steps.count).map(f).collect()))
     }
 
@@ -218,7 +237,7 @@ impl<'e> Engine<'e> {
             }
             Kind::Binary(b) if node.value_type == ValueType::Scalar => {
                 let (left, right) = (self.scalar(&b.left, steps)?, self.scalar(&b.right, steps)?);
-                self.columns(&left, &right, steps, |a, c| binary::scalars(b.op, a, c))
+                self.columns(left, right, steps, |a, c| binary::scalars(b.op, a, c))
             }
             Kind::Binary(b) if b.left.value_type != ValueType::Scalar && b.right.value_type != ValueType::Scalar => {
                 self.between_vectors(b, node.pos, steps).map(Evaluated::Matrix)
@@ -234,15 +253,18 @@ impl<'e> Engine<'e> {
 
     pub(super) fn columns(
         &self,
-        left: &Column,
-        right: &Column,
+        left: Column,
+        right: Column,
         steps: &Steps,
         f: impl Fn(f64, f64) -> f64,
     ) -> Result<Evaluated<'e>> {
-        Ok(Evaluated::Scalar(match (left, right) {
-            (Column::Same(a), Column::Same(b)) => Column::Same(f(*a, *b)),
-            _ => self.each_step(steps, |step| f(left.at(step), right.at(step)))?,
-        }))
+        if let (Column::Same(a), Column::Same(b)) = (&left, &right) {
+            return Ok(Evaluated::Scalar(Column::Same(f(*a, *b))));
+        }
+        let out = self.each_step(steps, |step| f(left.at(step), right.at(step)))?;
+        self.give_back(&left);
+        self.give_back(&right);
+        Ok(Evaluated::Scalar(out))
     }
 
     /// What does not depend on the step: evaluated at the first, then repeated.
@@ -292,11 +314,33 @@ impl<'e> Engine<'e> {
 
     /// Runs a pipeline into rows.
     pub(super) fn collect(&self, pipe: Pipe<'e>, steps: &Steps) -> Result<Matrix<'e>> {
-        let mut out = self.matrix();
-        self.stream(pipe, steps, &mut |row| out.push(std::mem::take(row)))?;
+        let out = match pipe.base {
+            Base::Held(matrix) => self.in_place(matrix, &pipe.stages, steps)?,
+            base => {
+                let mut out = self.matrix();
+                let stages = pipe.stages;
+                self.stream(Pipe { base, stages }, steps, &mut |row| out.push(std::mem::take(row)))?;
+                out
+            }
+        };
         let points = out.rows.len() as u64 * steps.count as u64;
         self.peak.set(self.peak.get().max(points));
         Ok(out)
+    }
+
+    /// Applies stages to rows that are there.
+    fn in_place(&self, mut matrix: Matrix<'e>, stages: &[Stage], steps: &Steps) -> Result<Matrix<'e>> {
+        if stages.is_empty() {
+            return Ok(matrix);
+        }
+        let run = self.run(steps);
+        let mut notes = Notes::default();
+        matrix.retain(|row| {
+            run.apply(stages, row, &mut notes);
+            !row.is_empty()
+        })?;
+        self.merge_notes(notes);
+        Ok(matrix)
     }
 
     /// Runs a pipeline; each row is given away as soon as it is there.
@@ -306,16 +350,16 @@ impl<'e> Engine<'e> {
         steps: &Steps,
         take: &mut dyn FnMut(&mut Row) -> Result<()>,
     ) -> Result<()> {
-        let run = self.run(steps);
+        let mut run = self.run(steps);
         let mut total = Scratch::default();
+        let mut charge = Charge::new(self.context.budget);
         if run.count_steps {
+            charge.add(steps.count * size_of::<u64>())?;
             total.counts.by_step = vec![0; steps.count];
         }
-        // a row for each thread
-        let mut charge = Charge::new(self.context.budget);
-        charge.add(Row::bytes(steps.count).saturating_mul(run.threads.max(1)))?;
         match pipe.base {
             Base::Lazy(rows) => {
+                run.take_memory(rows.as_ref(), &mut charge)?;
                 run.rows(rows.as_ref(), &pipe.stages, &mut total, take)?;
                 self.lacking.borrow_mut().extend(rows.warnings());
             }
@@ -552,6 +596,11 @@ impl<'e> Engine<'e> {
 
     fn subquery(&self, s: &'e Subquery<'e>, steps: &Steps) -> Result<(Matrix<'e>, Steps)> {
         let inner = s.steps(steps)?;
+        // one row, and the samples made of it: tell at once that there is no room for them
+        fits(
+            self.context.budget,
+            Row::bytes(inner.count) + inner.count * SAMPLE_BYTES,
+        )?;
         let before = self.counting.replace(Counting::Off);
         let matrix = self.vector(&s.inner, &inner)?;
         self.counting.set(before);
@@ -559,11 +608,14 @@ impl<'e> Engine<'e> {
     }
 
     fn between_vectors(&self, b: &'e Binary<'e>, pos: Pos, steps: &Steps) -> Result<Matrix<'e>> {
-        let left = self.vector(&b.left, steps)?;
-        let right = self.vector(&b.right, steps)?;
         let Some(matching) = b.matching else {
             return Err(EvalError::execution("an operator between vectors without matching"));
         };
+        if b.op == BinaryOp::Or {
+            return self.union(b, matching, steps);
+        }
+        let left = self.vector(&b.left, steps)?;
+        let right = self.vector(&b.right, steps)?;
         let (context, op, return_bool, steps) = (self.context, b.op, b.return_bool, *steps);
         let mut notes = Notes::default();
         let out = Operator {
@@ -577,6 +629,25 @@ impl<'e> Engine<'e> {
         .run(left, right, &mut notes);
         self.merge_notes(notes);
         out
+    }
+
+    /// `or`, with those on its left that match alike: what they yield is looked at once.
+    fn union(&self, b: &'e Binary<'e>, matching: &'e Matching, steps: &Steps) -> Result<Matrix<'e>> {
+        let mut operands = vec![&b.right];
+        let mut left = &b.left;
+        while let Kind::Binary(inner) = &left.kind
+            && inner.op == BinaryOp::Or
+            && inner.matching == Some(matching)
+        {
+            operands.push(&inner.right);
+            left = &inner.left;
+        }
+        operands.push(left);
+        let mut union = Union::new(self.context, matching, steps);
+        for (i, operand) in operands.iter().enumerate().rev() {
+            union.add(self.vector(operand, steps)?, i == 0)?;
+        }
+        union.finish(steps)
     }
 
     fn aggregate(&self, a: &'e Aggregate<'e>, pos: Pos, steps: &Steps) -> Result<Matrix<'e>> {

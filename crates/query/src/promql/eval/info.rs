@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::labels::display;
-use super::matrix::{Matrix, Row, Steps};
+use super::matrix::{Charge, Matrix, Row, Steps, label_bytes};
 use super::{EvalContext, EvalError, Result};
 
 const TARGET_INFO: &str = "target_info";
@@ -76,8 +76,11 @@ impl<'a> InfoQuery<'a> {
     ) -> Result<Matrix<'b>> {
         let identity = |l: &Labels| l.filter(|n| IDENTIFYING.contains(&n));
         // info series by their metric name and identity
+        let mut out = Matrix::new(context.budget);
+        let mut charge = Charge::new(context.budget);
         let mut by_identity: HashMap<Labels, BTreeMap<String, Vec<usize>>> = HashMap::new();
         for (i, row) in info.rows.iter().enumerate() {
+            charge.add(2 * label_bytes(&row.labels) + 128)?;
             let names = by_identity.entry(identity(&row.labels)).or_default();
             names.entry(row.labels.metric_name().to_owned()).or_default().push(i);
         }
@@ -87,10 +90,10 @@ impl<'a> InfoQuery<'a> {
             .collect();
         let mut rows: Vec<Row> = Vec::new();
         let mut at: HashMap<Labels, usize> = HashMap::new();
-        let mut out = Matrix::new(context.budget);
         for row in base.rows {
-            context.budget.check()?;
+            charge.check()?;
             if self.ignores(&row.labels) {
+                out.charge.add(row.held_bytes())?;
                 take_all(&mut rows, &mut at, row)?;
                 continue;
             }
@@ -117,10 +120,17 @@ impl<'a> InfoQuery<'a> {
                 let Some(labels) = labels else {
                     continue;
                 };
-                let index = *at.entry(labels.clone()).or_insert_with(|| {
-                    rows.push(Row::new(labels, row.drop_name, steps.count));
-                    rows.len() - 1
-                });
+                let index = match at.get(&labels) {
+                    Some(&index) => index,
+                    None => {
+                        let in_index = 2 * size_of::<(Labels, usize)>();
+                        out.charge
+                            .add(Row::bytes(steps.count) + label_bytes(&labels) + in_index)?;
+                        rows.push(Row::new(labels.clone(), row.drop_name, steps.count));
+                        at.insert(labels, rows.len() - 1);
+                        rows.len() - 1
+                    }
+                };
                 let target = &mut rows[index];
                 if target.has(step) {
                     return Err(EvalError::execution(super::matrix::SAME_LABELSET));
@@ -140,9 +150,7 @@ impl<'a> InfoQuery<'a> {
                 newest(&info.rows, series, step)?;
             }
         }
-        for row in rows {
-            out.push(row)?;
-        }
+        out.rows = rows;
         Ok(out)
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use model::{Labels, METRIC_NAME, Pattern};
 
 use super::super::quote;
-use super::matrix::compare_labels;
+use super::order::compare_labels;
 
 /// Bytes of a label set that an evaluation may build; joining labels could double them without end.
 pub(super) const LABELS_BYTES_MAX: usize = 256 << 10;

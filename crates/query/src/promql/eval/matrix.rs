@@ -1,9 +1,8 @@
-use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{Budget, BudgetError, Histogram, Labels};
 
+use super::order::Table;
 use super::{EvalError, Result};
 
 /// The NaN that says "no point here" in a row. No sample has it: rows that hold samples replace it by the usual NaN.
@@ -27,11 +26,39 @@ impl<'a> Charge<'a> {
         Charge { budget, bytes: 0 }
     }
 
-    pub(super) fn add(&mut self, bytes: usize) -> Result<(), BudgetError> {
+    /// Call it before the memory is taken.
+    pub(super) fn add(&mut self, bytes: usize) -> Result<()> {
         // counted before it is checked, so that giving back is right either way
         self.bytes += bytes as u64;
-        self.budget.bytes(bytes as u64)
+        self.budget.bytes(bytes as u64).map_err(|e| match e {
+            BudgetError::Bytes { max } => EvalError::limit(format!(
+                "the query would hold {} bytes of intermediate results, more than {max} bytes (limit query.bytes_max)",
+                self.budget.used().1
+            )),
+            e => e.into(),
+        })
     }
+
+    pub(super) fn check(&self) -> Result<()> {
+        Ok(self.budget.check()?)
+    }
+
+    /// For memory that is free again before the charge is dropped.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        let bytes = self.bytes.min(bytes as u64);
+        self.bytes -= bytes;
+        self.budget.release(bytes);
+    }
+
+    /// Takes over what another is charged for.
+    pub(super) fn absorb(&mut self, mut other: Charge<'a>) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
+/// Whether so many bytes could be taken now; for memory that is charged elsewhere or soon gone.
+pub(super) fn fits(budget: &Budget, bytes: usize) -> Result<()> {
+    Charge::new(budget).add(bytes)
 }
 
 impl Drop for Charge<'_> {
@@ -174,10 +201,25 @@ impl Row {
         }
     }
 
-    /// Bytes this row takes, labels and histograms' buckets left out, which are shared.
+    /// Bytes a row takes, labels and histograms left out: its place, in a list that may have room for twice as many,
+    /// and its values.
     pub(super) fn bytes(steps: usize) -> usize {
-        steps * size_of::<f64>() + size_of::<Row>()
+        2 * size_of::<Row>() + ALLOCATION_BYTES + steps * size_of::<f64>()
     }
+
+    /// Bytes this row takes, with labels and histograms.
+    pub(super) fn held_bytes(&self) -> usize {
+        let histograms: usize = self.histograms.iter().map(|h| h.1.bytes() + 32).sum();
+        Row::bytes(self.values.len()) + label_bytes(&self.labels) + histograms
+    }
+}
+
+/// What the allocator and a reference count add to a piece of memory.
+const ALLOCATION_BYTES: usize = 24;
+
+/// Bytes of memory that a label set takes.
+pub(super) fn label_bytes(labels: &Labels) -> usize {
+    labels.as_bytes().len() + ALLOCATION_BYTES
 }
 
 /// Rows of an evaluated vector.
@@ -195,11 +237,35 @@ impl<'a> Matrix<'a> {
     }
 
     pub(super) fn push(&mut self, row: Row) -> Result<()> {
-        self.charge.add(Row::bytes(row.values.len()))?;
-        self.charge
-            .add(row.histograms.iter().map(|h| h.1.bytes()).sum::<usize>())?;
+        self.charge.add(row.held_bytes())?;
         self.rows.push(row);
         Ok(())
+    }
+
+    /// Leaves the rows that `keep` is true of; it may change them.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut Row) -> bool) -> Result<()> {
+        let mut stopped = Ok(());
+        let charge = &mut self.charge;
+        self.rows.retain_mut(|row| {
+            if stopped.is_ok() {
+                stopped = charge.check();
+            }
+            if stopped.is_err() {
+                return false;
+            }
+            let stays = keep(row);
+            if !stays {
+                charge.give_back(Row::bytes(row.values.len()) + label_bytes(&row.labels));
+            }
+            stays
+        });
+        stopped
+    }
+
+    /// Takes over another's rows, and what they are charged for.
+    pub(super) fn append(&mut self, mut other: Matrix<'a>) {
+        self.rows.append(&mut other.rows);
+        self.charge.absorb(other.charge);
     }
 
     /// Joins rows with equal labels, as Prometheus does when it collects the results of the steps: two points at one
@@ -220,11 +286,15 @@ impl<'a> Matrix<'a> {
 
 /// Rows without duplicates of labels. The earliest point decides on the name (`by_time`), or the first row does.
 fn merge_rows(rows: Vec<Row>, by_time: bool, budget: &Budget) -> Result<Vec<Row>> {
-    let mut index: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
+    if rows.len() < 2 {
+        return Ok(rows);
+    }
+    let mut table = Table::new(budget);
     let mut distinct = true;
     for (i, row) in rows.iter().enumerate() {
         budget.check()?;
-        if index.insert(row.labels.clone(), i).is_some() {
+        let bytes = row.labels.as_bytes();
+        if table.number(bytes, |at| rows[at].labels.as_bytes() == bytes)? != i {
             distinct = false;
             break;
         }
@@ -232,16 +302,15 @@ fn merge_rows(rows: Vec<Row>, by_time: bool, budget: &Budget) -> Result<Vec<Row>
     if distinct {
         return Ok(rows);
     }
-    index.clear();
+    let mut table = Table::new(budget);
     let mut out: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
         budget.check()?;
-        match index.get(&row.labels) {
-            None => {
-                index.insert(row.labels.clone(), out.len());
-                out.push(row);
-            }
-            Some(&at) => join(&mut out[at], row, by_time)?,
+        let bytes = row.labels.as_bytes();
+        let at = table.number(bytes, |at| out[at].labels.as_bytes() == bytes)?;
+        match out.get_mut(at) {
+            None => out.push(row),
+            Some(into) => join(into, row, by_time)?,
         }
     }
     Ok(out)
@@ -270,11 +339,6 @@ fn join(into: &mut Row, from: Row, by_time: bool) -> Result<()> {
     Ok(())
 }
 
-/// Prometheus' order of label sets: pair by pair, name before value.
-pub(super) fn compare_labels(a: &Labels, b: &Labels) -> Ordering {
-    a.iter().cmp(b.iter())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,20 +350,6 @@ mod tests {
         assert!(Steps::new(i64::MIN, i64::MAX, 1).is_err());
         let s = Steps::new(i64::MIN, i64::MAX, i64::MAX).unwrap();
         assert_eq!((s.count, s.last()), (3, i64::MAX - 1));
-    }
-
-    #[test]
-    fn labels_order_by_pairs() {
-        let l = |p: &[(&str, &str)]| Labels::from_pairs(p.iter().copied());
-        assert_eq!(compare_labels(&l(&[("a", "10")]), &l(&[("a", "9")])), Ordering::Less);
-        assert_eq!(
-            compare_labels(&l(&[("a", "1")]), &l(&[("a", "1"), ("b", "")])),
-            Ordering::Equal
-        );
-        assert_eq!(
-            compare_labels(&l(&[("a", "1")]), &l(&[("a", "1"), ("b", "1")])),
-            Ordering::Less
-        );
     }
 
     #[test]

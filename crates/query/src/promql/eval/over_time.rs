@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::{Histogram, ResetHint};
 
+use super::matrix::fits;
 use super::notes::{Notes, Operation};
 use super::numbers::{self, kahan};
 use super::window::{Out, Task, Window};
@@ -54,47 +55,6 @@ fn floats(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> bool {
         notes.histograms_ignored_in_range(task.pos, task.labels);
     }
     true
-}
-
-/// The value that replaces all before it, and its place.
-fn pick(w: &Window<'_>, better: impl Fn(f64, f64) -> bool) -> (usize, f64) {
-    let mut best = (0, w.values[0]);
-    for (i, &v) in w.values.iter().enumerate() {
-        if better(v, best.1) {
-            best = (i, v);
-        }
-    }
-    best
-}
-
-pub(super) fn max(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<Out> {
-    if !floats(w, task, notes) {
-        return Ok(Out::None);
-    }
-    Ok(Out::Float(pick(w, |v, best| v > best || best.is_nan()).1))
-}
-
-pub(super) fn min(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<Out> {
-    if !floats(w, task, notes) {
-        return Ok(Out::None);
-    }
-    Ok(Out::Float(pick(w, |v, best| v < best || best.is_nan()).1))
-}
-
-pub(super) fn time_of_max(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<Out> {
-    if !floats(w, task, notes) {
-        return Ok(Out::None);
-    }
-    let (at, _) = pick(w, |v, best| v >= best || best.is_nan());
-    Ok(Out::Float(w.at_ms[at] as f64 / 1000.0))
-}
-
-pub(super) fn time_of_min(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<Out> {
-    if !floats(w, task, notes) {
-        return Ok(Out::None);
-    }
-    let (at, _) = pick(w, |v, best| v <= best || best.is_nan());
-    Ok(Out::Float(w.at_ms[at] as f64 / 1000.0))
 }
 
 pub(super) fn sum(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<Out> {
@@ -221,6 +181,7 @@ pub(super) fn quantile(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Re
     if !w.histograms.is_empty() {
         notes.histograms_ignored_in_range(task.pos, task.labels);
     }
+    fits(task.budget, size_of_val(w.values))?;
     Ok(Out::Float(numbers::quantile(q, &mut w.values.to_vec())))
 }
 
@@ -231,6 +192,7 @@ pub(super) fn mad(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<
     if w.values.iter().any(|v| v.is_nan()) {
         return Ok(Out::Float(f64::NAN));
     }
+    fits(task.budget, size_of_val(w.values))?;
     let mut values = w.values.to_vec();
     let median = numbers::quantile(0.5, &mut values);
     for v in &mut values {

@@ -3,7 +3,7 @@ use std::sync::mpsc::sync_channel;
 use model::SeriesBlock;
 
 use super::Result;
-use super::matrix::{Row, Steps};
+use super::matrix::{Charge, Row, Steps};
 use super::notes::Notes;
 use super::stages::Stage;
 
@@ -13,6 +13,11 @@ pub(super) trait Rows: Sync {
 
     /// Makes `scratch.row` the row of series `index`; false when it has no points.
     fn fill(&self, index: usize, scratch: &mut Scratch) -> Result<bool>;
+
+    /// Bytes a thread needs besides a row's, as far as they are known.
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
 
     /// What the source lacked; asked after the last row.
     fn warnings(&self) -> Vec<String>;
@@ -84,8 +89,8 @@ impl Run {
         total: &mut Scratch,
         take: &mut dyn FnMut(&mut Row) -> Result<()>,
     ) -> Result<()> {
-        let threads = self.threads.min(rows.len() / CHUNK_SERIES).min(THREADS_MAX);
-        if threads > 1 && rows.len().saturating_mul(self.steps.count) >= POINTS_FOR_THREADS {
+        let threads = self.threads_for(rows);
+        if threads > 1 {
             return self.in_parallel(threads, rows, stages, total, take);
         }
         let mut scratch = self.scratch();
@@ -96,6 +101,31 @@ impl Run {
         }
         absorb(total, scratch);
         Ok(())
+    }
+
+    fn threads_for(&self, rows: &dyn Rows) -> usize {
+        if rows.len().saturating_mul(self.steps.count) < POINTS_FOR_THREADS {
+            return 1;
+        }
+        self.threads.min(rows.len() / CHUNK_SERIES).clamp(1, THREADS_MAX)
+    }
+
+    /// Charges for what the threads will hold; goes on with one where there is no room for more.
+    pub(super) fn take_memory(&mut self, rows: &dyn Rows, charge: &mut Charge<'_>) -> Result<()> {
+        let row = Row::bytes(self.steps.count);
+        let counts = if self.count_steps { self.steps.count * 8 } else { 0 };
+        let scratch = row.saturating_add(rows.scratch_bytes()).saturating_add(counts);
+        let threads = self.threads_for(rows);
+        if threads > 1 {
+            let ahead = row.saturating_mul(CHUNK_SERIES * (CHUNKS_AHEAD + 2));
+            let bytes = scratch.saturating_add(ahead).saturating_mul(threads);
+            match charge.add(bytes) {
+                Ok(()) => return Ok(()),
+                Err(_) => charge.give_back(bytes),
+            }
+            self.threads = 1;
+        }
+        charge.add(scratch)
     }
 
     fn scratch(&self) -> Scratch {

@@ -1,4 +1,4 @@
-use model::{Labels, Want};
+use model::Want;
 
 use super::super::ast::{Extension, ValueType};
 use super::super::value::{Point, Sample, Series, Value};
@@ -7,7 +7,8 @@ use super::matrix::{Charge, Matrix, Steps, is_absent};
 use super::pipeline::Scratch;
 use super::plan::{Kind, Node, Selector};
 use super::select::{self, Reach};
-use super::{EvalError, Query, Result, arith, labels, rate};
+use super::window::SAMPLE_BYTES;
+use super::{EvalError, Query, Result, arith, labels, order, rate};
 
 impl<'e> Engine<'e> {
     pub(super) fn value(&self, root: &'e Node<'e>, steps: &Steps, query: Query) -> Result<Value> {
@@ -27,7 +28,7 @@ impl<'e> Engine<'e> {
             Evaluated::Scalar(c) => {
                 let mut matrix = self.matrix();
                 if steps.count > 0 {
-                    matrix.push(self.column_row(&c, steps)?)?;
+                    matrix.push(self.column_row(c, steps)?)?;
                 }
                 matrix
             }
@@ -37,8 +38,11 @@ impl<'e> Engine<'e> {
         if is_range {
             return self.series(matrix, steps);
         }
+        let mut charge = Charge::new(self.context.budget);
+        charge.add(matrix.rows.len() * size_of::<Sample>())?;
         let mut samples = Vec::with_capacity(matrix.rows.len());
         for row in matrix.rows {
+            charge.check()?;
             let point = match row.histograms.into_iter().next() {
                 Some((_, h)) => Point::Histogram(h),
                 None if is_absent(row.values[0]) => continue,
@@ -55,15 +59,21 @@ impl<'e> Engine<'e> {
 
     /// Rows as sorted series.
     fn series(&self, matrix: Matrix<'e>, steps: &Steps) -> Result<Value> {
-        let mut out = Vec::with_capacity(matrix.rows.len());
+        let Matrix {
+            rows,
+            charge: mut of_rows,
+        } = matrix;
         let mut charge = Charge::new(self.context.budget);
-        for row in matrix.rows {
+        charge.add(rows.len() * size_of::<Series>())?;
+        let mut out = Vec::with_capacity(rows.len());
+        for row in rows {
             self.context.budget.check()?;
             let points = row.values.iter().filter(|&&v| !is_absent(v)).count();
             if points == 0 && row.histograms.is_empty() {
                 continue;
             }
-            charge.add(points * 16)?;
+            charge.add((points + row.histograms.len()) * SAMPLE_BYTES)?;
+            of_rows.give_back(row.values.len() * size_of::<f64>());
             let mut series = Series {
                 labels: row.labels,
                 ..Series::default()
@@ -86,8 +96,9 @@ impl<'e> Engine<'e> {
     }
 
     fn sorted(&self, mut series: Vec<Series>) -> Result<Value> {
-        self.context.budget.check()?;
-        series.sort_by_cached_key(|s| sort_key(&s.labels));
+        order::sort(&mut series, self.context.budget, |a, b| {
+            order::compare_labels(&a.labels, &b.labels)
+        })?;
         Ok(Value::Matrix(series))
     }
 
@@ -125,6 +136,7 @@ impl<'e> Engine<'e> {
             if block.is_empty() {
                 continue;
             }
+            charge.add((block.values.len() + block.histograms.len()) * SAMPLE_BYTES)?;
             let mut series = Series {
                 labels: set.labels(index),
                 at_ms: block.at_ms.clone(),
@@ -142,7 +154,6 @@ impl<'e> Engine<'e> {
                 }
                 (series.at_ms, series.values) = rate::extend(&series.at_ms, &series.values, start, end, smoothed);
             }
-            charge.add(series.values.len() * 16)?;
             let points = series.values.len() as u64 + series.histograms.iter().map(|h| arith::size(h)).sum::<u64>();
             total.counts.looked_at += points;
             if let Some(n) = self.counts.borrow_mut().by_step.first_mut() {
@@ -165,14 +176,4 @@ fn finished(mut matrix: Matrix<'_>) -> Result<Matrix<'_>> {
         row.drop_name = false;
     }
     matrix.merge()
-}
-
-/// Bytes that sort as [`compare_labels`](super::matrix::compare_labels) does.
-fn sort_key(labels: &Labels) -> Vec<u8> {
-    let mut key = Vec::with_capacity(labels.as_bytes().len() + 8);
-    for text in labels.iter().flat_map(|(n, v)| [n, v]) {
-        key.extend_from_slice(text.as_bytes());
-        key.push(0);
-    }
-    key
 }

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use model::{Budget, Hints, Histogram, ResetHint, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want, is_stale};
 
 use super::super::ast::Extension;
-use super::matrix::Steps;
+use super::matrix::{Steps, fits};
 use super::plan::Selector;
+use super::window::SAMPLE_BYTES;
 use super::{EvalContext, EvalError, Result, arith};
 
 /// The window an evaluation of a selector looks at, at each step: open on the left.
@@ -110,6 +111,7 @@ pub(super) fn read(
     budget.check()?;
     set.read(index, block, budget)?;
     check_columns(block)?;
+    fits(budget, (block.values.len() + block.histograms.len()) * SAMPLE_BYTES)?;
     if skip_buckets && !block.histograms.is_empty() {
         strip_buckets(&mut block.histograms);
     }

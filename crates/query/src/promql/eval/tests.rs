@@ -1,116 +1,10 @@
-use std::sync::Arc;
-
 use model::{Budget, Labels, StopReason, TenantId};
 
 use super::super::functions::FUNCTIONS;
 use super::super::memory::MemorySource;
 use super::super::parse;
-use super::super::script::{self, Loaded, LoadedValue};
 use super::super::value::{Point, Sample, Series, Value};
 use super::*;
-
-/// Scripts run against memory, with so many threads.
-struct Memory {
-    source: MemorySource,
-    threads: usize,
-}
-
-impl Memory {
-    fn query(&self, text: &str, query: Query) -> std::result::Result<script::Answer, String> {
-        let expr = parse(text).map_err(|e| e.to_string())?;
-        let budget = Budget::unlimited();
-        let context = EvalContext {
-            text,
-            threads: self.threads,
-            use_start_times: true,
-            ..EvalContext::new(&self.source, TenantId::DEFAULT, &budget)
-        };
-        let answer = evaluate(&expr, &context, query).map_err(|e| e.to_string())?;
-        assert_eq!(budget.used().1, 0, "bytes are given back: {text}");
-        Ok(script::Answer {
-            value: answer.value,
-            warnings: answer.warnings,
-            infos: answer.infos,
-        })
-    }
-}
-
-impl script::Target for Memory {
-    fn clear(&mut self) -> std::result::Result<(), String> {
-        self.source.clear();
-        Ok(())
-    }
-
-    fn load(&mut self, series: Vec<Loaded>) -> std::result::Result<(), String> {
-        for s in series {
-            for sample in s.samples {
-                match sample.value {
-                    LoadedValue::Float(v) => self.source.put_float(&s.labels, sample.at_ms, v, sample.start_ms),
-                    LoadedValue::Histogram(h) => {
-                        self.source
-                            .put_histogram(&s.labels, sample.at_ms, Arc::new(h), sample.start_ms);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn instant(&mut self, query: &str, at_ms: i64) -> std::result::Result<script::Answer, String> {
-        self.query(query, Query::Instant { at_ms })
-    }
-
-    fn range(
-        &mut self,
-        query: &str,
-        start_ms: i64,
-        end_ms: i64,
-        step_ms: i64,
-    ) -> std::result::Result<script::Answer, String> {
-        self.query(
-            query,
-            Query::Range {
-                start_ms,
-                end_ms,
-                step_ms,
-            },
-        )
-    }
-}
-
-/// Prometheus' own scripts, when they are there.
-#[test]
-#[allow(clippy::disallowed_methods)]
-fn prometheus_scripts() {
-    let Ok(dir) = std::env::var("OVERSEER_PROMQLTEST_DIR") else {
-        return;
-    };
-    let mut failed = 0;
-    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
-    for path in names.into_iter().filter(|p| p.extension().is_some_and(|e| e == "test")) {
-        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let mut target = Memory {
-            source: MemorySource::new(),
-            threads: 1,
-        };
-        match script::run(&text, &mut target) {
-            Ok(report) => {
-                println!("{name}: {} passed, {} failed", report.passed, report.failures.len());
-                for f in &report.failures {
-                    println!("{name}: {f}");
-                }
-                failed += report.failures.len();
-            }
-            Err(e) => {
-                println!("{name}: {e}");
-                failed += 1;
-            }
-        }
-    }
-    assert_eq!(failed, 0);
-}
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied())
@@ -410,6 +304,95 @@ fn what_a_query_may_not_have_is_refused() {
         assert_eq!(e.kind, EvalErrorKind::Limit, "{text}: {e}");
         assert!(e.message.contains(want), "{text}: {e}");
     }
+}
+
+#[test]
+fn memory_is_asked_for_before_it_is_taken() {
+    let source = data(50);
+    let at = Query::Instant { at_ms: 3_600_000 };
+    let range = Query::Range {
+        start_ms: 0,
+        end_ms: 3_600_000,
+        step_ms: 1_000,
+    };
+    let nested = format!("{}time(){}", "(time() + ".repeat(90), ")".repeat(90));
+    for (text, query) in [
+        ("count_over_time(vector(1)[1y:1s])", at),
+        ("quantile_over_time(0.5, vector(time())[30d:1s])", at),
+        ("max_over_time(g[40d:1s])", at),
+        (nested.as_str(), range),
+        ("g or (g * 2)", range),
+        ("g and g", range),
+        ("g + on(instance) g", range),
+        ("topk(50, g)", range),
+        ("quantile by (instance) (0.5, g)", range),
+        ("count_values(\"v\", g)", range),
+        ("histogram_quantile(0.9, h_bucket)", range),
+        ("label_replace(g, \"x\", \"$1\", \"instance\", \"(.*)\")", range),
+    ] {
+        let budget = Budget::new(u64::MAX, 1 << 20, u64::MAX);
+        let e = within(&source, text, &budget, query).unwrap_err();
+        assert_eq!(e.kind, EvalErrorKind::Limit, "{text}: {e}");
+        assert!(e.message.contains("query.bytes_max"), "{text}: {e}");
+        assert_eq!(budget.used().1, 0, "{text}");
+        let budget = Budget::new(u64::MAX, 1 << 40, u64::MAX);
+        if query == range {
+            within(&source, text, &budget, query).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(budget.used().1, 0, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_or_is_what_its_pairs_are() {
+    let source = data(6);
+    let range = Query::Range {
+        start_ms: 0,
+        end_ms: 3_600_000,
+        step_ms: 60_000,
+    };
+    // `unless nothing` changes nothing, but the operators around it are evaluated one by one
+    for (chain, pairs) in [
+        ("g > 7 or g < 3 or g", "((g > 7 or g < 3) unless nothing) or g"),
+        (
+            "g > 7 or on(job) c_total or on(job) g or g",
+            "(((g > 7 or on(job) c_total) unless nothing) or on(job) g) or g",
+        ),
+        (
+            "g > 7 or on() c_total > 5 or on() g",
+            "((g > 7 or on() c_total > 5) unless nothing) or on() g",
+        ),
+        (
+            "g or (c_total or h_bucket)",
+            "((g or c_total) unless nothing) or h_bucket",
+        ),
+        (
+            "g > 7 or ignoring(instance) c_total > 40 or ignoring(instance) h_bucket",
+            "((g > 7 or ignoring(instance) c_total > 40) unless nothing) or ignoring(instance) h_bucket",
+        ),
+    ] {
+        for query in [range, Query::Instant { at_ms: 1_800_000 }] {
+            let (a, b) = (
+                ask(&source, chain, query).unwrap().value,
+                ask(&source, pairs, query).unwrap().value,
+            );
+            assert_eq!(a, b, "{chain}");
+            assert!(a.series() > 0, "{chain}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_over_http_shows_ten_notes() {
+    let source = data(1);
+    let mut answer = ask(&source, "g", Query::Instant { at_ms: 0 }).unwrap();
+    answer.warnings = (0..12).map(|i| i.to_string()).collect();
+    answer.infos = (0..10).map(|i| i.to_string()).collect();
+    let (warnings, infos) = answer.notes_for_api();
+    assert_eq!((warnings.len(), infos.len()), (11, 10));
+    assert_eq!(warnings[10], "2 more warning annotations omitted");
+    answer.warnings.push("5 more warning annotations omitted".into());
+    assert_eq!(answer.notes_for_api().0[10], "7 more warning annotations omitted");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use model::{Histogram, Labels};
 use super::super::ast::{AggregateOp, Pos};
 use super::aggregate::name;
 use super::labels::{self, Ordinals, group_labels};
-use super::matrix::{Cell, Charge, Matrix, Row, Steps};
+use super::matrix::{Cell, Charge, Matrix, Row, Steps, label_bytes};
 use super::notes::Notes;
 use super::plan::Aggregate;
 use super::window::Column;
@@ -192,11 +192,12 @@ impl<'a> Choice<'a> {
                 }
             }
             if heap.len() > before {
-                self.charge.add(size_of::<Chosen>())?;
+                self.charge.add(2 * size_of::<Chosen>())?;
             }
         }
         if chosen > 0 {
-            self.charge.add(size_of::<(Labels, bool)>())?;
+            self.charge
+                .add(2 * size_of::<(Labels, bool)>() + label_bytes(&row.labels))?;
             self.rows.push((row.labels.clone(), row.drop_name));
         }
         Ok(())
@@ -204,9 +205,11 @@ impl<'a> Choice<'a> {
 
     /// The chosen points, group by group; of an instant the best first.
     pub(super) fn finish(mut self, mut out: Matrix<'a>) -> Result<Matrix<'a>> {
+        self.charge.add(self.rows.len() * size_of::<Option<usize>>())?;
         let mut at: Vec<Option<usize>> = vec![None; self.rows.len()];
         let mut rows: Vec<Row> = Vec::new();
         for (slot, mut heap) in std::mem::take(&mut self.heaps).into_iter().enumerate() {
+            self.charge.check()?;
             match self.op {
                 AggregateOp::TopK => sort_best_first(&mut heap, smaller),
                 AggregateOp::BottomK => sort_best_first(&mut heap, larger),
@@ -215,20 +218,23 @@ impl<'a> Choice<'a> {
             let step = slot % self.steps;
             for item in heap {
                 let number = item.row as usize;
-                let index = *at[number].get_or_insert_with(|| {
-                    let (labels, drop_name) = self.rows[number].clone();
-                    rows.push(Row::new(labels, drop_name, self.steps));
-                    rows.len() - 1
-                });
+                let index = match at[number] {
+                    Some(index) => index,
+                    None => {
+                        let (labels, drop_name) = self.rows[number].clone();
+                        out.charge.add(Row::bytes(self.steps) + label_bytes(&labels))?;
+                        rows.push(Row::new(labels, drop_name, self.steps));
+                        at[number] = Some(rows.len() - 1);
+                        rows.len() - 1
+                    }
+                };
                 match item.histogram {
                     None => rows[index].set(step, item.value),
                     Some(h) => rows[index].push_histogram(step, h),
                 }
             }
         }
-        for row in rows {
-            out.push(row)?;
-        }
+        out.rows = rows;
         Ok(out)
     }
 }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use model::{Histogram, Labels, ResetHint, SeriesBlock, SeriesSet};
+use model::{Budget, Histogram, Labels, ResetHint, SeriesBlock, SeriesSet};
 
 use super::super::ast::{Extension, Pos};
-use super::matrix::{Matrix, Row, Steps};
+use super::extremum::{Best, Extremum};
+use super::matrix::{Charge, Matrix, Row, Steps};
 use super::notes::Notes;
 use super::pipeline::{Counts, Rows, Scratch};
 use super::select::{self, Reach, later_than};
@@ -33,6 +34,7 @@ pub(super) struct Task<'t> {
     pub(super) pos: Pos,
     pub(super) range_ms: i64,
     pub(super) extension: Extension,
+    pub(super) budget: &'t Budget,
     /// Values of the scalar arguments at this step, in their order.
     pub(super) args: &'t [f64],
 }
@@ -61,6 +63,8 @@ pub(super) enum RangeFunction {
         counter: bool,
         per_second: bool,
     },
+    /// `min_over_time` and its like.
+    Extremum(Extremum),
     Other(Kernel),
 }
 
@@ -85,6 +89,10 @@ pub(super) fn range_function(name: &str) -> Option<RangeFunction> {
                 per_second: false,
             });
         }
+        "max_over_time" => return Some(RangeFunction::Extremum(Extremum::MAX)),
+        "min_over_time" => return Some(RangeFunction::Extremum(Extremum::MIN)),
+        "ts_of_max_over_time" => return Some(RangeFunction::Extremum(Extremum::MAX.time())),
+        "ts_of_min_over_time" => return Some(RangeFunction::Extremum(Extremum::MIN.time())),
         "irate" => rate::irate,
         "idelta" => rate::idelta,
         "resets" => resets::resets,
@@ -97,8 +105,6 @@ pub(super) fn range_function(name: &str) -> Option<RangeFunction> {
         "first_over_time" => over_time::first,
         "last_over_time" => over_time::last,
         "mad_over_time" => over_time::mad,
-        "max_over_time" => over_time::max,
-        "min_over_time" => over_time::min,
         "predict_linear" => over_time::predict_linear,
         "quantile_over_time" => over_time::quantile,
         "stddev_over_time" => over_time::stddev,
@@ -106,8 +112,6 @@ pub(super) fn range_function(name: &str) -> Option<RangeFunction> {
         "sum_over_time" => over_time::sum,
         "ts_of_first_over_time" => over_time::time_of_first,
         "ts_of_last_over_time" => over_time::time_of_last,
-        "ts_of_max_over_time" => over_time::time_of_max,
-        "ts_of_min_over_time" => over_time::time_of_min,
         _ => return None,
     }))
 }
@@ -149,6 +153,9 @@ pub(super) enum Over<'a> {
     Subquery(Matrix<'a>, Steps),
 }
 
+/// Bytes of a float sample in the columns that range functions read.
+pub(super) const SAMPLE_BYTES: usize = size_of::<i64>() + size_of::<f64>();
+
 /// Suffixes of names that look like counters.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
@@ -167,6 +174,13 @@ impl Rows for Windows<'_> {
         }
     }
 
+    fn scratch_bytes(&self) -> usize {
+        match &self.over {
+            Over::Series(_) => 0,
+            Over::Subquery(_, steps) => steps.count * SAMPLE_BYTES,
+        }
+    }
+
     fn fill(&self, index: usize, scratch: &mut Scratch) -> Result<bool> {
         let Scratch {
             row,
@@ -176,6 +190,7 @@ impl Rows for Windows<'_> {
             ..
         } = scratch;
         let mut drop_name = !self.keeps_name;
+        let mut charge = Charge::new(self.context.budget);
         let labels = match &self.over {
             Over::Series(set) => {
                 select::read(set.as_ref(), index, block, self.context.budget, self.skip_buckets)?;
@@ -190,7 +205,9 @@ impl Rows for Windows<'_> {
             Over::Subquery(matrix, steps) => {
                 let from = &matrix.rows[index];
                 drop_name |= from.drop_name;
-                spread(from, steps, block);
+                // they may be copied
+                charge.add(from.histograms.iter().map(|h| h.1.bytes() + 64).sum())?;
+                spread(from, steps, block, self.context.budget)?;
                 self.context
                     .budget
                     .samples((block.values.len() + block.histograms.len()) as u64)?;
@@ -200,6 +217,9 @@ impl Rows for Windows<'_> {
                 from.labels.clone()
             }
         };
+        if let RangeFunction::Extremum(_) = self.function {
+            charge.add(block.values.len() * size_of::<usize>())?;
+        }
         if !self.uses_start_times {
             block.start_ms.clear();
             block.histogram_start_ms.clear();
@@ -233,6 +253,7 @@ impl Windows<'_> {
             }
             _ => None,
         };
+        let mut best = Best::default();
         let (mut lo, mut hi, mut hlo, mut hhi) = (0, 0, 0, 0);
         let mut any = false;
         for step in 0..self.steps.count {
@@ -258,6 +279,17 @@ impl Windows<'_> {
                 }
                 continue;
             }
+            if let RangeFunction::Extremum(extremum) = self.function {
+                let Some(at) = best.at(extremum, &block.values, lo, hi) else {
+                    continue;
+                };
+                if hlo < hhi {
+                    notes.histograms_ignored_in_range(self.pos, &labels);
+                }
+                row.set(step, extremum.result(block, at));
+                any = true;
+                continue;
+            }
             let window = Window {
                 at_ms: &block.at_ms[lo..hi],
                 values: &block.values[lo..hi],
@@ -278,12 +310,14 @@ impl Windows<'_> {
                 pos: self.pos,
                 range_ms: self.reach.range_ms,
                 extension: self.extension,
+                budget: self.context.budget,
                 args: &args[..arity],
             };
             let out = match self.function {
                 RangeFunction::Extrapolated { counter, per_second } => {
                     rate::extrapolated(&window, &task, notes, counter, per_second)
                 }
+                RangeFunction::Extremum(_) => Out::None,
                 RangeFunction::Other(kernel) => kernel(&window, &task, notes)?,
             };
             match out {
@@ -299,9 +333,12 @@ impl Windows<'_> {
 }
 
 /// A subquery's row as samples. What a hint says about its predecessor is void there.
-fn spread(row: &Row, steps: &Steps, block: &mut SeriesBlock) {
+fn spread(row: &Row, steps: &Steps, block: &mut SeriesBlock, budget: &Budget) -> Result<()> {
     block.clear();
     for (step, &v) in row.values.iter().enumerate() {
+        if step % 65_536 == 0 {
+            budget.check()?;
+        }
         if !super::matrix::is_absent(v) {
             block.at_ms.push(steps.at(step));
             block.values.push(v);
@@ -318,4 +355,5 @@ fn spread(row: &Row, steps: &Steps, block: &mut SeriesBlock) {
         };
         block.histograms.push(h);
     }
+    Ok(())
 }
