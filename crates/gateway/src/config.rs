@@ -92,3 +92,27 @@ impl Default for ServerConfig {
         }
     }
 }
+
+impl ServerConfig {
+    pub fn check(&self) -> Result<(), String> {
+        const CONNECTIONS: std::ops::RangeInclusive<usize> = 8..=1_000_000;
+        if !CONNECTIONS.contains(&self.connections_max) {
+            return Err(format!(
+                "server.connections_max: {}, {} to {} is right",
+                self.connections_max,
+                CONNECTIONS.start(),
+                CONNECTIONS.end()
+            ));
+        }
+        for (name, value) in [
+            ("head_seconds", self.head_seconds),
+            ("idle_seconds", self.idle_seconds),
+            ("stall_seconds", self.stall_seconds),
+        ] {
+            if value == 0 {
+                return Err(format!("server.{name}: 0, at least 1 is right"));
+            }
+        }
+        Ok(())
+    }
+}

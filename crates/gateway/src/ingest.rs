@@ -114,8 +114,16 @@ async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) ->
     };
     let bytes = raw.len();
     app.buffers.give(raw);
-    publisher.batch(batch).await?;
-    app.parts.ways.note(protocol.id, now_ms, bytes, &outcome);
+    // in a task of its own: what is published is counted, also when the client does not wait for the answer
+    let (publisher, ways) = (publisher.clone(), Arc::clone(&app.parts.ways));
+    let published = tokio::spawn(async move {
+        publisher.batch(batch).await?;
+        ways.note(protocol.id, now_ms, bytes, &outcome);
+        Ok::<_, bus::BusError>(outcome)
+    });
+    let outcome = published
+        .await
+        .map_err(|_| Refusal::unavailable("the server is stopping; send again"))??;
     Ok(Taken { outcome, error })
 }
 

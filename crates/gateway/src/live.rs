@@ -20,8 +20,7 @@ use tokio::task::JoinHandle;
 use crate::answer::Refusal;
 use crate::auth::check_origin;
 use crate::parts::App;
-use crate::pool::Weight;
-use crate::read::{Evaluation, threads};
+use crate::read::{Evaluation, threads, weight_of};
 
 /// Pages connected at once, subscriptions of one page, bytes of one of its messages.
 const PAGES_MAX: usize = 1024;
@@ -35,6 +34,8 @@ const PANEL_STEPS_MAX: usize = 16;
 const PANEL_SERIES_MAX: usize = 1000;
 const PANEL_POINTS_MAX: i64 = 11_000;
 const STEP_MS_MIN: i64 = 1000;
+const STEP_MS_MAX: i64 = 3600 * 1000;
+const RANGE_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
 /// How often the intake counters are compared, and how often a page is asked whether it is still there.
 const INTAKE_EVERY: Duration = Duration::from_millis(500);
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -320,8 +321,14 @@ fn counted(way: &input::Way) -> (u64, u64) {
 }
 
 async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sender<String>) -> Result<(), Refusal> {
+    if ask.step_ms > STEP_MS_MAX || ask.range_ms > RANGE_MS_MAX {
+        return Err(Refusal::bad_data(format!(
+            "a step of {} ms over {} ms: at most {STEP_MS_MAX} and {RANGE_MS_MAX} ms are right",
+            ask.step_ms, ask.range_ms
+        )));
+    }
     let step_ms = ask.step_ms.max(STEP_MS_MIN);
-    let range_ms = ask.range_ms.clamp(step_ms, i64::MAX / 4);
+    let range_ms = ask.range_ms.max(step_ms);
     if range_ms / step_ms > PANEL_POINTS_MAX {
         return Err(Refusal::bad_data(format!(
             "{range_ms} ms in steps of {step_ms} ms are more than {PANEL_POINTS_MAX} points"
@@ -410,7 +417,10 @@ fn join_panel(app: &Arc<App>, key: &PanelKey, evaluation: &Evaluation) -> broadc
         loop {
             let now_ms = app.parts.host.clock.now_ms();
             let at_ms = (now_ms.div_euclid(key.step_ms) + 1) * key.step_ms;
-            tokio::time::sleep(Duration::from_millis((at_ms - now_ms).unsigned_abs())).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis((at_ms - now_ms).unsigned_abs())) => {}
+                () = sender.closed() => {}
+            }
             {
                 let mut panels = app.parts.live.panels.lock().unwrap_or_else(PoisonError::into_inner);
                 if sender.receiver_count() == 0 {
@@ -438,10 +448,9 @@ async fn run(app: &Arc<App>, evaluation: Evaluation) -> Result<Answer, Refusal> 
     let (source, q) = (store.source(), &app.parts.query);
     let budget = Arc::new(Budget::new(q.samples_max, q.bytes_max, q.series_max));
     let timeout = Duration::from_secs(u64::from(q.timeout_seconds));
+    let weight = weight_of(&evaluation.expr, evaluation.query);
     app.pool
-        .run(Weight::Light, budget, timeout, move |budget| {
-            evaluation.run(&*source, budget)
-        })
+        .run(weight, budget, timeout, move |budget| evaluation.run(&*source, budget))
         .await?
 }
 

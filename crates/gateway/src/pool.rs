@@ -13,8 +13,8 @@ const LIGHT_AT_ONCE: usize = 16;
 
 /// Runs evaluations on blocking threads, in two lanes, so that many heavy queries cannot make a light one wait.
 pub(crate) struct QueryPool {
-    light: Semaphore,
-    heavy: Semaphore,
+    light: Arc<Semaphore>,
+    heavy: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
 }
@@ -44,8 +44,8 @@ impl QueryPool {
             config.heavy_at_once as usize
         };
         QueryPool {
-            light: Semaphore::new(LIGHT_AT_ONCE),
-            heavy: Semaphore::new(heavy),
+            light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
+            heavy: Arc::new(Semaphore::new(heavy)),
             waiting: AtomicUsize::new(0),
             waiting_max: config.waiting_max as usize,
         }
@@ -66,26 +66,28 @@ impl QueryPool {
         };
         let guard = StopOnDrop(Arc::clone(&budget));
         let deadline = tokio::time::Instant::now() + timeout;
-        let slot = match lane.try_acquire() {
+        let slot = match Arc::clone(lane).try_acquire_owned() {
             Ok(slot) => slot,
             Err(_) => {
                 let waits = Waiting::enter(&self.waiting, self.waiting_max)?;
-                let slot = tokio::time::timeout_at(deadline, lane.acquire()).await;
+                let slot = tokio::time::timeout_at(deadline, Arc::clone(lane).acquire_owned()).await;
                 drop(waits);
                 slot.map_err(|_| busy())?.map_err(|_| busy())?
             }
         };
         let for_work = Arc::clone(&budget);
-        let mut task = tokio::task::spawn_blocking(move || work(&for_work));
+        let mut task = tokio::task::spawn_blocking(move || {
+            let _slot = slot; // kept for as long as the work runs, also when nobody waits for it any more
+            work(&for_work)
+        });
         let joined = tokio::select! {
             joined = &mut task => Some(joined),
             _ = tokio::time::sleep_until(deadline) => {
                 budget.stop(StopReason::Timeout);
-                let _ = task.await; // it holds its lane until it has noticed
+                let _ = task.await;
                 None
             }
         };
-        drop(slot);
         drop(guard); // the work has ended: stopping it now changes nothing
         let Some(joined) = joined else {
             return Err(timed_out(timeout));

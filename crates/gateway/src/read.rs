@@ -109,12 +109,14 @@ impl Ask {
         weight: Weight,
         work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let source = self.source().await?;
-        let pool = &self.app.pool;
-        pool.run(weight, self.budget(), self.timeout, move |budget| {
-            work(&*source, budget)
-        })
-        .await?
+        let asked = tokio::time::Instant::now();
+        let waited = tokio::time::timeout(self.timeout, self.source()).await;
+        let source = waited.map_err(|_| crate::pool::timed_out(self.timeout))??;
+        let left = self.timeout.saturating_sub(asked.elapsed());
+        self.app
+            .pool
+            .run(weight, self.budget(), left, move |budget| work(&*source, budget))
+            .await?
     }
 
     /// `start` and `end`, open where absent.
@@ -248,13 +250,29 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-async fn evaluate(ask: Ask, query: Query, weight: Weight) -> Result<Response, Refusal> {
-    let (text, expr) = ask.expression()?;
-    let weight = if promql::has_subquery(&expr) {
+/// The lane of a query, by what can be known before it runs.
+pub(crate) fn weight_of(expr: &Expr, query: Query) -> Weight {
+    let long = match query {
+        Query::Instant { .. } => false,
+        Query::Range {
+            start_ms,
+            end_ms,
+            step_ms,
+        } => {
+            let span_ms = end_ms.saturating_sub(start_ms);
+            span_ms / step_ms.max(1) >= HEAVY_STEPS || span_ms >= HEAVY_SPAN_MS
+        }
+    };
+    if long || promql::has_subquery(expr) {
         Weight::Heavy
     } else {
-        weight
-    };
+        Weight::Light
+    }
+}
+
+async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
+    let (text, expr) = ask.expression()?;
+    let weight = weight_of(&expr, query);
     let lookback_ms = match ask.params.duration_ms("lookback_delta")? {
         Some(ms) if ms > 0 => ms,
         _ => i64::from(ask.app.parts.query.lookback_seconds) * 1000,
@@ -376,7 +394,7 @@ fn truncate(value: &mut PromValue, limit: usize) -> bool {
 pub(crate) async fn query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
     let at_ms = ask.params.time_ms("time")?.unwrap_or_else(|| ask.now_ms());
-    evaluate(ask, Query::Instant { at_ms }, Weight::Light).await
+    evaluate(ask, Query::Instant { at_ms }).await
 }
 
 pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -410,8 +428,6 @@ pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Bo
              Try decreasing the query resolution (?step=XX)"
         )));
     }
-    let heavy = steps >= HEAVY_STEPS || end_ms.saturating_sub(start_ms) >= HEAVY_SPAN_MS;
-    let weight = if heavy { Weight::Heavy } else { Weight::Light };
     evaluate(
         ask,
         Query::Range {
@@ -419,7 +435,6 @@ pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Bo
             end_ms,
             step_ms,
         },
-        weight,
     )
     .await
 }

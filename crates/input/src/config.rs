@@ -16,7 +16,7 @@ pub struct LimitsConfig {
     pub label_value_bytes_max: usize,
     /// Seconds that a sample may lie ahead of the server's clock.
     pub ahead_seconds_max: u32,
-    /// Series a tenant may have active at once; existing ones go on when it is reached.
+    /// Series a tenant may have had since the start; existing ones go on when it is reached.
     pub series_max: usize,
     /// Bytes of a request body as it arrives.
     pub body_bytes_max: usize,
@@ -159,6 +159,12 @@ impl ScrapeConfig {
             }
             if !job.path.starts_with('/') {
                 return Err(format!("{}: {:?} must begin with /", at("path"), job.path));
+            }
+            if let Some(name) = job.labels.keys().find(|n| n.is_empty() || n.starts_with("__")) {
+                return Err(format!(
+                    "{}: {name:?} cannot be set: names that begin with __ are Overseer's",
+                    at("labels")
+                ));
             }
             for (n, target) in job.targets.iter().enumerate() {
                 let good = target

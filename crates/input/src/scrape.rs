@@ -20,6 +20,9 @@ use crate::{Intake, Outcome, Publisher, Ways};
 /// Bytes of an error kept for the targets page.
 const ERROR_CHARS_MAX: usize = 300;
 
+/// The first scrape of a target waits no longer than this.
+const OFFSET_MAX: Duration = Duration::from_secs(5);
+
 type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// Fetches targets on their schedules and publishes what they say, with `up` and the scrape meta series; series that a
@@ -90,11 +93,10 @@ impl Scraper {
         for job in jobs {
             let token = job.token_file.as_deref().map(&token_of).transpose()?;
             for instance in &job.targets {
-                let mut labels = vec![
-                    ("job".to_owned(), job.name.clone()),
-                    ("instance".to_owned(), instance.clone()),
-                ];
-                labels.extend(job.labels.iter().map(|(n, v)| (n.clone(), v.clone())));
+                let mut labels = job.labels.clone(); // they win, as in Prometheus
+                labels.entry("job".to_owned()).or_insert_with(|| job.name.clone());
+                labels.entry("instance".to_owned()).or_insert_with(|| instance.clone());
+                let labels = labels.into_iter().collect();
                 let url = format!("{}://{instance}{}", job.scheme.as_str(), job.path);
                 let health = TargetHealth {
                     job: job.name.clone(),
@@ -151,7 +153,14 @@ impl Scraper {
     async fn follow(&self, target: &Target) {
         let interval = Duration::from_secs(u64::from(target.job.interval_seconds));
         let mut seen = Seen::default();
-        let mut ticks = tokio::time::interval(interval);
+        // targets of one interval are spread over it, each always at the same place
+        let place = target
+            .url
+            .bytes()
+            .fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)))
+            % 97;
+        let offset = interval.mul_f64(place as f64 / 97.0).min(OFFSET_MAX);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + offset, interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
@@ -174,7 +183,7 @@ impl Scraper {
             Ok((batch, outcome)) => (batch, outcome, None),
             Err(e) => (Batch::new(TenantId::DEFAULT), Outcome::default(), Some(e)),
         };
-        self.complete(target, &mut batch, seen, at_ms, seconds, error.is_none());
+        let now = self.complete(target, &mut batch, seen, at_ms, seconds, error.is_none());
         {
             let mut health = target.health.lock().unwrap_or_else(PoisonError::into_inner);
             health.up = Some(error.is_none());
@@ -190,7 +199,11 @@ impl Scraper {
             tracing::debug!(url = target.url, %error, "scrape failed");
         }
         match self.parts.publisher.batch(batch).await {
-            Ok(_) => self.parts.ways.note("scrape", at_ms, bytes, &outcome),
+            Ok(_) => {
+                // only what is on the bus counts as seen: otherwise its stale markers come with the next scrape
+                *seen = now;
+                self.parts.ways.note("scrape", at_ms, bytes, &outcome);
+            }
             Err(e) => tracing::warn!(url = target.url, error = %e, "a scrape is lost"),
         }
     }
@@ -240,13 +253,11 @@ impl Scraper {
             now_ms: at_ms,
             target: &target.labels,
             honor_labels: target.job.honor_labels,
+            ignore_timestamps: !target.job.honor_timestamps,
             ..Default::default()
         };
         exposition::decode(body, format, &request, &mut admission).map_err(|e| e.to_string())?;
-        let (mut batch, outcome) = admission.finish();
-        if !target.job.honor_timestamps {
-            batch.floats.at_ms.fill(at_ms);
-        }
+        let (batch, outcome) = admission.finish();
         let max = target.job.samples_max;
         if batch.samples() > max {
             return Err(format!(
@@ -258,7 +269,7 @@ impl Scraper {
     }
 
     /// Adds stale markers for what is gone, then the meta series.
-    fn complete(&self, target: &Target, batch: &mut Batch, seen: &mut Seen, at_ms: i64, seconds: f64, up: bool) {
+    fn complete(&self, target: &Target, batch: &mut Batch, seen: &Seen, at_ms: i64, seconds: f64, up: bool) -> Seen {
         let scraped = batch.samples();
         // samples with a time of their own come and go as the target likes: no stale markers for them
         let now: HashSet<SeriesId> = batch
@@ -276,7 +287,7 @@ impl Scraper {
         for series in gone {
             batch.floats.push(series, at_ms, stale_nan(), 0);
         }
-        seen.0 = now;
+
         let mut admission = self.parts.intake.admit(TenantId::DEFAULT, at_ms);
         let mut labels = LabelsBuilder::default();
         for (name, value) in [
@@ -301,6 +312,7 @@ impl Scraper {
                 .floats
                 .push(meta.floats.series[i], meta.floats.at_ms[i], meta.floats.values[i], 0);
         }
+        Seen(now)
     }
 }
 

@@ -101,6 +101,7 @@ impl Config {
             return Err("auth: none, but a token_file is given: leave one of them out".into());
         }
         crate::roles::Roles::parse(&self.roles)?;
+        self.server.check()?;
         self.query.check()?;
         self.store.check()?;
         self.scrape.check()?;

@@ -23,7 +23,13 @@ pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{}", local(&config.listen)),
     };
-    let token = match &config.token_file {
+    // a token from the configuration is for the server it configures, not for any that is named
+    let token_file = if ask.url.is_some() {
+        &settings.token_file
+    } else {
+        &config.token_file
+    };
+    let token = match token_file {
         Some(file) => Some(layers::text_of(file)?.trim().to_owned()),
         None => None,
     };

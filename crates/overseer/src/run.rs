@@ -199,6 +199,8 @@ fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<Opened, Fail
     let log: Arc<dyn Log<model::Record>> = Arc::new(log);
     let parts = StoreParts {
         host: host.clone(),
+        dir: data_dir.series(),
+        table: Arc::clone(&table),
         engine,
         log: Arc::clone(&log),
         config: config.store.clone(),

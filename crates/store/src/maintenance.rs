@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// After a failure (a full disk, mostly) nothing is tried for so long.
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// How often expiry is looked at.
-const EXPIRE_EVERY_MS: i64 = 10 * 60 * 1000;
+const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 64;
 
@@ -55,7 +55,7 @@ impl Maintenance {
             engine,
             log,
             counts: Arc::clone(&counts),
-            expire_at_ms: 0,
+            expire_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("store-maintain".into())
@@ -92,12 +92,24 @@ impl Maintenance {
         )
     }
 
-    pub(crate) fn stop(&self) {
-        let _ = self.sender.send(Message::Stop);
+    /// Asks for a last seal and waits for it, at most `within`: a merge that is under way then is left to the end of the
+    /// process, which loses nothing.
+    pub(crate) fn stop(&self, within: Duration) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
+        let (Some(thread), Ok(())) = (thread, self.sender.try_send(Message::Stop)) else {
+            return;
+        };
+        let step = Duration::from_millis(5);
+        let mut waited = Duration::ZERO;
+        while !thread.is_finished() {
+            if waited >= within {
+                tracing::warn!("a merge is under way; the last samples are replayed at the next start");
+                return;
+            }
+            std::thread::sleep(step);
+            waited += step;
+        }
+        if thread.join().is_err() {
             tracing::error!("the maintenance thread panicked");
         }
     }
@@ -108,7 +120,8 @@ struct Worker {
     engine: Arc<Engine>,
     log: Arc<dyn Log<Record>>,
     counts: Arc<Counts>,
-    expire_at_ms: i64,
+    /// On the monotonic clock: the other may jump.
+    expire_at: Duration,
 }
 
 impl Worker {
@@ -161,8 +174,9 @@ impl Worker {
             self.seal()?;
             return Ok(true);
         }
-        if now_ms >= self.expire_at_ms {
-            self.expire_at_ms = now_ms + EXPIRE_EVERY_MS;
+        let monotonic = self.host.clock.monotonic();
+        if monotonic >= self.expire_at {
+            self.expire_at = monotonic + EXPIRE_EVERY;
             self.engine
                 .expire(now_ms)
                 .map_err(|e| StoreError::Engine(e.to_string()))?;

@@ -1,28 +1,33 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bus::{Consumer, Delivery, Log, Position};
+use bus::{Codec, Consumer, Delivery, Log, Position};
 use host::Host;
 use model::{Record, SampleSource};
 use series::engine::{Engine, EngineStats};
 use series::table::SeriesTable;
 use tokio::sync::watch;
 
-use crate::CONSUMER;
 use crate::config::StoreConfig;
 use crate::maintenance::{Command, Maintenance};
+use crate::{CONSUMER, RecordCodec};
 
 /// How long the apply thread waits for a record before it looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(200);
+/// How long a stop waits for the last seal.
+const STOP_WITHIN: Duration = Duration::from_millis(2500);
 /// How long a query waits for what was durable when it began.
 const BARRIER: Duration = Duration::from_secs(5);
 
 /// What the store is made of, opened in this order: table, engine, log.
 pub struct StoreParts {
     pub host: Host,
+    /// The engine's directory.
+    pub dir: PathBuf,
+    pub table: Arc<SeriesTable>,
     pub engine: Arc<Engine>,
     pub log: Arc<dyn Log<Record>>,
     pub config: StoreConfig,
@@ -113,6 +118,8 @@ impl Store {
     pub fn start(parts: StoreParts) -> Result<Self, bus::BusError> {
         let StoreParts {
             host,
+            dir,
+            table,
             engine,
             log,
             config,
@@ -121,9 +128,12 @@ impl Store {
         let consumer = log.consume(CONSUMER, from)?;
         let (sender, applied) = watch::channel(from);
         let shared = Arc::new(Shared::default());
-        let maintenance = Maintenance::start(host, Arc::clone(&engine), Arc::clone(&log), config);
+        let maintenance = Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), config);
         let apply = Apply {
             consumer,
+            table,
+            host,
+            dir,
             engine: Arc::clone(&engine),
             sender,
             shared: Arc::clone(&shared),
@@ -210,13 +220,16 @@ impl Store {
         {
             tracing::error!("the apply thread panicked");
         }
-        self.maintenance.stop();
+        self.maintenance.stop(STOP_WITHIN);
     }
 }
 
 struct Apply {
     consumer: Box<dyn Consumer<Record>>,
     engine: Arc<Engine>,
+    table: Arc<SeriesTable>,
+    host: Host,
+    dir: PathBuf,
     sender: watch::Sender<Position>,
     shared: Arc<Shared>,
 }
@@ -244,18 +257,41 @@ impl Apply {
         }
     }
 
+    /// Copies a record that cannot be applied to quarantine, with the definitions it needs.
+    fn keep(&self, position: Position, record: &Record) {
+        let (mut bytes, mut definitions) = (Vec::new(), Vec::new());
+        let mut codec = RecordCodec::new(Arc::clone(&self.table));
+        codec.begin();
+        codec.encode(record, &mut bytes);
+        codec.finish(&mut definitions);
+        bytes.extend_from_slice(&definitions);
+        let dir = self.dir.join("quarantine");
+        let path = dir.join(format!("{position}.record"));
+        let files = &self.host.files;
+        let kept = files
+            .create_dir_all(&dir)
+            .and_then(|()| files.write_atomic(&path, &bytes));
+        let kept = match kept {
+            Ok(()) => format!("is quarantined in {}", path.display()),
+            Err(e) => format!("could not be copied: {e}"),
+        };
+        tracing::error!(
+            position,
+            kept,
+            "applying a record panicked; it is passed over (please report this)"
+        );
+    }
+
     fn apply(&self, position: Position, record: &Record) {
         let engine = &self.engine;
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.apply(position, record)));
         if outcome.is_err() {
             self.shared.panicked.fetch_add(1, Relaxed);
-            tracing::error!(
-                position,
-                "applying a record panicked; it is passed over (please report this)"
-            );
+            self.keep(position, record);
             engine.pass_over(position);
+        } else {
+            self.shared.records.fetch_add(1, Relaxed);
         }
-        self.shared.records.fetch_add(1, Relaxed);
         self.sender.send_replace(position);
     }
 }
