@@ -35,6 +35,9 @@ use quarantine::Quarantine;
 pub use quarantine::Quarantined;
 pub(crate) use view::View;
 
+/// Unsealed samples, as a multiple of what makes a seal due, at which the heads count as overfull.
+const OVERFULL: usize = 4;
+
 /// Bounds and times of an engine. The defaults are the product's.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -309,6 +312,15 @@ impl Engine {
         } else {
             None
         }
+    }
+
+    /// Whether the heads hold far more than a seal should ever leave them: whoever applies then waits for the seal.
+    pub fn overfull(&self) -> bool {
+        let view = self.shared.view();
+        let bytes: usize = view.frozen.iter().chain([&view.active]).map(|h| h.sample_bytes()).sum();
+        let s = &self.shared.settings;
+        bytes >= s.unsealed_bytes_max.saturating_mul(OVERFULL)
+            || self.pool.bytes() >= s.memory_bytes_max.saturating_mul(2)
     }
 
     pub fn stats(&self) -> EngineStats {

@@ -17,6 +17,8 @@ use crate::{CONSUMER, RecordCodec};
 
 /// How long the apply thread waits for a record before it looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(200);
+/// How often it is looked whether the heads have room again.
+const PRESSURE_WAIT: Duration = Duration::from_millis(5);
 /// How long a stop waits for the last seal.
 const STOP_WITHIN: Duration = Duration::from_millis(2500);
 /// How long a query waits for what was durable when it began.
@@ -238,7 +240,13 @@ impl Apply {
     fn run(mut self) {
         while !self.shared.stop.load(Relaxed) {
             match self.consumer.next(WAIT) {
-                Ok(Delivery::Record { position, item }) => self.apply(position, &item),
+                Ok(Delivery::Record { position, item }) => {
+                    // memory pressure slows: the hand-over queue fills, and publishers wait
+                    while self.engine.overfull() && !self.shared.stop.load(Relaxed) {
+                        std::thread::sleep(PRESSURE_WAIT);
+                    }
+                    self.apply(position, &item);
+                }
                 Ok(Delivery::Damaged {
                     first, last, detail, ..
                 }) => {

@@ -241,3 +241,47 @@ fn the_agent_fills_the_tenant_and_its_absence_leaves_it_empty() {
             .is_empty()
     );
 }
+
+/// Remote write sends exemplars as time series of their own: one may come before the samples it belongs to.
+#[test]
+fn an_exemplar_before_its_sample_hides_nothing() {
+    let dir = Dir::new();
+    let server = Server::start(dir.path());
+    let now = now_ms();
+    let mut exemplar = vec![0x0a];
+    let label = |name: &str, value: &str| {
+        let mut l = vec![0x0a, name.len() as u8];
+        l.extend(name.bytes());
+        l.extend([0x12, value.len() as u8]);
+        l.extend(value.bytes());
+        let mut out = vec![0x0a, l.len() as u8];
+        out.extend(l);
+        out
+    };
+    let mut value = label("trace_id", "ab");
+    value.push(0x11);
+    value.extend(2.5f64.to_le_bytes());
+    value.push(0x18);
+    let mut at = now as u64;
+    while at >= 0x80 {
+        value.push(at as u8 | 0x80);
+        at >>= 7;
+    }
+    value.push(at as u8);
+    let mut one = label("__name__", "seconds_total");
+    one.extend([0x1a, value.len() as u8]);
+    one.extend(value);
+    exemplar.push(one.len() as u8);
+    exemplar.extend(one);
+    let answer = server.write(&exemplar);
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    server.must_write(&[("__name__", "seconds_total")], &[(now, 7.0)]);
+    assert_eq!(server.value("seconds_total", now_seconds()), 7.0);
+    let target = format!(
+        "/api/v1/query_exemplars?query=seconds_total&start={}&end={}",
+        now / 1000 - 60,
+        now / 1000 + 60
+    );
+    let found = server.get(&target).unwrap().json();
+    assert_eq!(found["data"][0]["exemplars"][0]["labels"]["trace_id"], "ab", "{found}");
+}

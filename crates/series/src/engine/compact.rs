@@ -177,6 +177,8 @@ fn runs(view: &View, list: Blocks, barriers: &[u64]) -> Vec<Blocks> {
         .iter()
         .filter(|b| barriers.contains(&b.id()))
         .map(|b| b.footer.covers.to)
+        // one that could not be opened this time may be readable the next
+        .chain(view.lost.iter().map(|l| l.entry.covers.to))
         .collect();
     let mut runs: Vec<Blocks> = Vec::new();
     for block in list.into_iter().filter(|b| !barriers.contains(&b.id())) {

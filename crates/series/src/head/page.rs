@@ -121,7 +121,8 @@ impl Page {
 
     pub(crate) fn push(&mut self, n: usize, at_ms: i64, value: f64, start_ms: i64, pool: &SlabPool) -> Pushed {
         let slot = *self.slot(n);
-        let empty = slot.len == 0 && slot.flags == 0;
+        // an exemplar that came before makes no sample
+        let empty = slot.len == 0 && (slot.flags == 0 || self.mark(n).is_empty());
         if slot.len > 0 && at_ms <= slot.last_ms {
             let last = *self.cell(slot.next - 1);
             if at_ms == slot.last_ms && last.value.to_bits() == value.to_bits() && self.repeats(n, at_ms, start_ms) {
@@ -202,9 +203,8 @@ impl Page {
 
     /// Returns whether this is the series' first sample in this head.
     pub(crate) fn push_histogram(&mut self, n: usize, at_ms: i64, start_ms: i64, value: Arc<Histogram>) -> Pushed {
-        let slot = self.slot(n);
-        let empty = slot.len == 0 && slot.flags == 0;
-        slot.flags |= SIDE | HISTOGRAMS;
+        let empty = self.mark(n).is_empty();
+        self.slot(n).flags |= SIDE | HISTOGRAMS;
         let side = self.sides.entry(n as u16).or_default();
         if let Some(last) = side.histograms.last()
             && (last.at_ms, last.start_ms) == (at_ms, start_ms)
