@@ -1,7 +1,6 @@
 //! Embeds `ui/dist` when it has been built (`cargo xtask ui`); never calls npm itself.
 #![expect(
     clippy::disallowed_methods,
-    clippy::print_stdout,
     reason = "a build script speaks to cargo and to the disk"
 )]
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::IntoResponse;
 use host::Clock;
 use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -102,7 +103,7 @@ async fn connection(
                 None => {
                     let mut request = request.map(Body::new);
                     match crate::router::take_tenant(&mut request) {
-                        Err(refused) => refused,
+                        Err(refused) => refused.into_response(),
                         Ok(()) => router
                             .call(request)
                             .await

@@ -198,7 +198,7 @@ fn closing(mut response: Response) -> Response {
 }
 
 /// Takes `/tenants/<name>` off the path and notes the tenant; an unknown name is refused.
-pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Response> {
+pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Refusal> {
     let Some(rest) = request.uri().path().strip_prefix(TENANTS) else {
         return Ok(());
     };
@@ -206,7 +206,7 @@ pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Respo
     let tenant = match name {
         "default" => TenantId::DEFAULT,
         "overseer" => TenantId::OVERSEER,
-        _ => return Err(Refusal::not_found(format!("there is no tenant {:?}", shown(name))).into_response()),
+        _ => return Err(Refusal::not_found(format!("there is no tenant {:?}", shown(name)))),
     };
     let target = match request.uri().query() {
         Some(q) => format!("/{path}?{q}"),
@@ -218,6 +218,6 @@ pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Respo
             request.extensions_mut().insert(tenant);
             Ok(())
         }
-        Err(_) => Err(Refusal::bad_data("the path is not valid").into_response()),
+        Err(_) => Err(Refusal::bad_data("the path is not valid")),
     }
 }

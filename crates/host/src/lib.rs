@@ -10,6 +10,8 @@ pub mod sim;
 
 use std::sync::Arc;
 
+pub use real::raise_file_limit;
+
 pub use clock::Clock;
 pub use files::{Entry, File, Files, Lock, OpenMode};
 pub use random::Random;

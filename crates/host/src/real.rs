@@ -201,3 +201,16 @@ impl File for RealFile {
         }
     }
 }
+
+/// Lets this process open as many files as the system allows it (`RLIMIT_NOFILE`, soft up to hard).
+pub fn raise_file_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?)
+}

@@ -39,7 +39,10 @@ pub(crate) fn run(settings: &Settings, roles: &[String]) -> Result<(), Failure> 
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
-    raise_file_limit();
+    // files of samples stay open
+    if let Err(e) = host::raise_file_limit() {
+        tracing::warn!(error = %e, "the limit of open files could not be raised");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -48,18 +51,6 @@ pub(crate) fn run(settings: &Settings, roles: &[String]) -> Result<(), Failure> 
     let outcome = runtime.block_on(serve(config, roles));
     runtime.shutdown_timeout(END_WITHIN);
     outcome
-}
-
-/// Files of samples stay open: as many as the system allows this process.
-fn raise_file_limit() {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(e) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
-        tracing::warn!(error = %e, "the limit of open files could not be raised");
-    }
 }
 
 async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
