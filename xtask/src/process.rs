@@ -131,9 +131,7 @@ mod tests {
 
     #[test]
     fn a_failure_without_a_report_counts() {
+        // a report would be read by whoever runs this test, and counted there
         assert_eq!(run_counting(Command::new("false")), Ok(Counts { passed: 0, failed: 1 }));
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo '# pass 2'; echo '# fail 1'; exit 1"]);
-        assert_eq!(run_counting(command), Ok(Counts { passed: 2, failed: 1 }));
     }
 }
