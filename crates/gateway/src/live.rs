@@ -376,7 +376,7 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
             .take(PANEL_SERIES_MAX)
             .map(|s| json!({ "labels": labels_json(&s.labels), "at_ms": s.at_ms, "values": numbers(&s.values) }))
             .collect();
-        let mut warnings = answer.warnings.clone();
+        let (mut warnings, infos) = answer.notes_for_api();
         if matrix.len() > PANEL_SERIES_MAX {
             warnings.push(format!(
                 "{} series, the first {PANEL_SERIES_MAX} are shown",
@@ -385,7 +385,7 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
         }
         let frame = json!({
             "id": ask.id, "type": "snapshot", "start_ms": end_ms - range_ms, "end_ms": end_ms, "step_ms": step_ms,
-            "series": series, "warnings": warnings, "infos": answer.infos,
+            "series": series, "warnings": warnings, "infos": infos,
         });
         if send(frames, frame.to_string()).await.is_err() {
             return Ok(());

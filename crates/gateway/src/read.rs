@@ -25,8 +25,6 @@ const GZIP_BYTES_MIN: usize = 1400;
 /// Steps of a range query, and window in ms, from which it counts as heavy.
 const HEAVY_STEPS: i64 = 500;
 const HEAVY_SPAN_MS: i64 = 6 * 3600 * 1000;
-/// Warnings, and infos, of one answer; the rest is counted.
-const NOTES_MAX: usize = 10;
 /// Groups of `status/tsdb`, as Prometheus shows them.
 const CARDINALITY_TOP: usize = 10;
 
@@ -360,20 +358,10 @@ fn write_answer(
         out.extend_from_slice(stats.to_string().as_bytes());
     }
     out.push(b'}');
-    for (name, what, notes) in [
-        ("warnings", "warning", &answer.warnings),
-        ("infos", "info", &answer.infos),
-    ] {
+    let (warnings, infos) = answer.notes_for_api();
+    for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
-            let mut shown: Vec<&str> = notes.iter().take(NOTES_MAX).map(String::as_str).collect();
-            let omitted = format!(
-                "{} more {what} annotations omitted",
-                notes.len().saturating_sub(NOTES_MAX)
-            );
-            if notes.len() > NOTES_MAX {
-                shown.push(&omitted);
-            }
-            out.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(shown)).as_bytes());
+            out.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(notes)).as_bytes());
         }
     }
     out.push(b'}');
