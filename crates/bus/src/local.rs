@@ -10,6 +10,7 @@ mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod writer;
 
 use std::{

@@ -14,7 +14,7 @@ mod seal;
 mod selection;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -31,8 +31,10 @@ use crate::head::SlabPool;
 use crate::manifest::State;
 use crate::table::SeriesTable;
 use crate::window::Window;
+pub(crate) use open::{IDENTITY, read_identity};
 use quarantine::Quarantine;
 pub use quarantine::Quarantined;
+pub(crate) use quarantine::describe;
 pub(crate) use view::View;
 
 /// Unsealed samples, as a multiple of what makes a seal due, at which the heads count as overfull.

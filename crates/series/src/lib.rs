@@ -15,6 +15,7 @@ mod merge;
 pub mod record;
 pub mod table;
 mod tombstone;
+pub mod verify;
 mod window;
 
 #[cfg(test)]

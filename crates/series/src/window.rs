@@ -1,6 +1,8 @@
 //! The series of a window of two hours: each is written once, with its labels, into the window's series file, and level 0
 //! blocks name it by its number there. See `docs/format/series-file.md`.
 
+mod check;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -12,6 +14,7 @@ use crate::block::{NO_SERIES, Number};
 use crate::bytes::{Bytes, checksum};
 use crate::index::{Index, IndexBuilder};
 use crate::table::SeriesTable;
+pub(crate) use check::check;
 
 /// Marks the start of a section, and is looked for after damage.
 const MAGIC: [u8; 4] = *b"OVSF";

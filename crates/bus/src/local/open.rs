@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const ID_FILE: &str = "log.id";
+pub(super) const ID_FILE: &str = "log.id";
 const ID_PREFIX: &str = "overseer log 1 ";
 /// Tries to make the newest records durable once more.
 const CONFIRM_TRIES: usize = 3;
@@ -39,14 +39,14 @@ pub(crate) struct Opened {
 }
 
 /// A file that is named like a segment.
-struct Candidate {
-    first: Position,
-    path: PathBuf,
-    len: u64,
-    file: Option<Arc<dyn File>>,
-    header: Option<SegmentHeader>,
-    close: Option<Close>,
-    trouble: Option<String>,
+pub(super) struct Candidate {
+    pub(super) first: Position,
+    pub(super) path: PathBuf,
+    pub(super) len: u64,
+    pub(super) file: Option<Arc<dyn File>>,
+    pub(super) header: Option<SegmentHeader>,
+    pub(super) close: Option<Close>,
+    pub(super) trouble: Option<String>,
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -144,7 +144,13 @@ pub(crate) fn recover(host: &Host, dir: &Path, known: Position) -> Result<Opened
     Ok(opened)
 }
 
-fn note(path: &Path, offset: u64, length: u64, positions: Option<(Position, Position)>, reason: &str) -> Quarantined {
+pub(super) fn note(
+    path: &Path,
+    offset: u64,
+    length: u64,
+    positions: Option<(Position, Position)>,
+    reason: &str,
+) -> Quarantined {
     Quarantined {
         file: shown(path),
         offset,
@@ -155,7 +161,7 @@ fn note(path: &Path, offset: u64, length: u64, positions: Option<(Position, Posi
     }
 }
 
-fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> Result<Candidate, OpenError> {
+pub(super) fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> Result<Candidate, OpenError> {
     let mut candidate = Candidate {
         first,
         path,
@@ -214,10 +220,8 @@ fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> Result<Cand
 fn identity(host: &Host, dir: &Path, candidates: &[Candidate], damage: &mut Vec<Quarantined>) -> LogId {
     let path = dir.join(ID_FILE);
     let text = host.files.read(&path).unwrap_or_default();
-    let found = candidates.iter().rev().find_map(|c| c.header).map(|h| h.log);
-    if let Some(id) = parse_id(&text)
-        && (found.is_none() || candidates.iter().any(|c| c.header.is_some_and(|h| h.log == id)))
-    {
+    let (found, whole) = told_id(&text, candidates);
+    if let Some(id) = found.filter(|_| whole) {
         return id;
     }
     if !candidates.is_empty() {
@@ -241,7 +245,18 @@ fn identity(host: &Host, dir: &Path, candidates: &[Candidate], damage: &mut Vec<
     id
 }
 
-fn id_line(id: LogId) -> String {
+/// The id as its file tells it, else as the newest header does; whether the file is whole.
+pub(super) fn told_id(text: &[u8], candidates: &[Candidate]) -> (Option<LogId>, bool) {
+    let found = candidates.iter().rev().find_map(|c| c.header).map(|h| h.log);
+    match parse_id(text) {
+        Some(id) if found.is_none() || candidates.iter().any(|c| c.header.is_some_and(|h| h.log == id)) => {
+            (Some(id), true)
+        }
+        _ => (found, false),
+    }
+}
+
+pub(super) fn id_line(id: LogId) -> String {
     format!(
         "{ID_PREFIX}{:032x} {:08x}\n",
         u128::from_be_bytes(id.0),

@@ -84,6 +84,23 @@ impl Positions {
         ))
     }
 
+    /// The latest intact statement, and whether a slot holds something else; the file is only looked at.
+    pub(crate) fn read(files: &dyn Files, dir: &Path) -> io::Result<(Option<Statement>, bool)> {
+        let bytes = files.read(&dir.join(FILE_NAME))?;
+        let mut best: Option<(u64, Statement)> = None;
+        let mut damaged = bytes.len() < (SLOTS * SLOT) as usize;
+        for slot in 0..SLOTS {
+            let from = (slot * SLOT) as usize;
+            let slot_bytes = bytes.get(from..bytes.len().min(from + LEN)).unwrap_or_default();
+            match parse(slot_bytes) {
+                Some(found) if best.is_none_or(|(sequence, _)| found.0 > sequence) => best = Some(found),
+                Some(_) => {}
+                None => damaged |= slot != LAZY && slot_bytes.iter().any(|b| *b != 0),
+            }
+        }
+        Ok((best.map(|(_, s)| s), damaged))
+    }
+
     /// Durable on success with `sync`; else it reaches the disk when the system likes.
     pub(crate) fn state(&mut self, statement: &Statement, sync: bool) -> io::Result<()> {
         self.sequence += 1;

@@ -28,13 +28,17 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
     }
 }
 
-/// Reads the identity file, or makes one in a directory that holds nothing of an engine.
-fn identity(host: &Host, dir: &Path) -> Result<u64, OpenError> {
-    let path = dir.join(IDENTITY);
-    let refuse = |reason: &str| OpenError::Identity {
-        path: path.clone(),
+fn refuse(path: &Path, reason: &str) -> OpenError {
+    OpenError::Identity {
+        path: path.to_owned(),
         reason: reason.to_owned(),
-    };
+    }
+}
+
+/// The data set's number; `None` when there is no identity file.
+pub(crate) fn read_identity(host: &Host, dir: &Path) -> Result<Option<u64>, OpenError> {
+    let path = dir.join(IDENTITY);
+    let refuse = |reason: &str| refuse(&path, reason);
     match host.files.read(&path) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| refuse("damaged: not a text"))?;
@@ -46,22 +50,35 @@ fn identity(host: &Host, dir: &Path) -> Result<u64, OpenError> {
             if check != format!("{:08x}", crc32c::crc32c(number.as_bytes())) {
                 return Err(refuse("damaged: its checksum is wrong"));
             }
-            Ok(realm)
+            Ok(Some(realm))
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let entries = host.files.list(dir).map_err(io_at(dir))?;
-            let ours = |n: &str| block_id(n).is_some() || window_id(n).is_some() || manifest::NAMES.contains(&n);
-            if entries.iter().any(|e| ours(&e.name)) {
-                return Err(refuse("missing, while there are files that belong to it"));
-            }
-            let realm = host.random.u64();
-            let number = format!("{realm:016x}");
-            let text = format!("{IDENTITY_TEXT}{number} {:08x}\n", crc32c::crc32c(number.as_bytes()));
-            host.files.write_atomic(&path, text.as_bytes()).map_err(io_at(&path))?;
-            Ok(realm)
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(io_at(&path)(e)),
     }
+}
+
+/// The text of the identity file.
+pub(crate) fn identity_text(realm: u64) -> String {
+    let number = format!("{realm:016x}");
+    format!("{IDENTITY_TEXT}{number} {:08x}\n", crc32c::crc32c(number.as_bytes()))
+}
+
+/// Reads the identity file, or makes one in a directory that holds nothing of an engine.
+fn identity(host: &Host, dir: &Path) -> Result<u64, OpenError> {
+    if let Some(realm) = read_identity(host, dir)? {
+        return Ok(realm);
+    }
+    let path = dir.join(IDENTITY);
+    let entries = host.files.list(dir).map_err(io_at(dir))?;
+    let ours = |n: &str| block_id(n).is_some() || window_id(n).is_some() || manifest::NAMES.contains(&n);
+    if entries.iter().any(|e| ours(&e.name)) {
+        return Err(refuse(&path, "missing, while there are files that belong to it"));
+    }
+    let realm = host.random.u64();
+    host.files
+        .write_atomic(&path, identity_text(realm).as_bytes())
+        .map_err(io_at(&path))?;
+    Ok(realm)
 }
 
 impl Engine {

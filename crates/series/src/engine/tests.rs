@@ -1,6 +1,6 @@
 mod crash;
-mod damage;
+pub(crate) mod damage;
 mod deltas;
 mod format;
-mod model_based;
+pub(crate) mod model_based;
 mod snapshot;

@@ -243,3 +243,56 @@ proptest! {
         }
     }
 }
+
+fn verified(machine: &Machine, known: Position) -> crate::local::verify::Report {
+    crate::local::verify::verify(
+        &machine.host(),
+        Path::new(DIR),
+        known,
+        super::Reader::default,
+        &mut |_| {},
+    )
+    .unwrap()
+}
+
+/// What a check that changes nothing finds is what replay then cannot deliver.
+#[test]
+fn a_check_finds_what_replay_will_miss() {
+    for seed in 0..600 {
+        let machine = Machine::new(seed);
+        let mut dice = Dice(seed ^ 0x5eed);
+        let sent = fixture(&machine, &mut dice);
+        let before = verified(&machine, 0);
+        assert_eq!(before.findings, [], "seed {seed}: a whole log is clean");
+        assert_eq!((before.records, before.last), (sent, sent), "seed {seed}");
+        let names = machine.files.list(Path::new(DIR)).unwrap();
+        let segments: Vec<&str> = names
+            .iter()
+            .map(|e| e.name.as_str())
+            .filter(|n| n.ends_with(".log"))
+            .collect();
+        let name = segments[dice.below(segments.len() as u64) as usize];
+        let harm = HARMS[dice.below(HARMS.len() as u64) as usize];
+        hurt(&machine, &mut dice, &PathBuf::from(DIR).join(name), harm);
+        let report = verified(&machine, 0);
+        let bench = Bench::on(&machine);
+        let replayed = bench.read(0);
+        for (first, last, ..) in &replayed.lost {
+            assert!(
+                report
+                    .findings
+                    .iter()
+                    .any(|f| f.positions.is_some_and(|(a, b)| a <= *last && *first <= b)),
+                "seed {seed}, {harm:?} in {name}: {first} to {last} are lost, found {:?}",
+                report.findings
+            );
+        }
+        if replayed.lost.is_empty() && replayed.records.len() as u64 == sent {
+            assert!(
+                report.findings.iter().all(|f| f.positions.is_none()),
+                "seed {seed}, {harm:?} in {name}: nothing is lost, found {:?}",
+                report.findings
+            );
+        }
+    }
+}

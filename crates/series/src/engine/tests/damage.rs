@@ -9,7 +9,7 @@ use super::model_based::{DIR, Step, World, check, open, read_all, record};
 use crate::engine::open::IDENTITY;
 
 /// A data set with files of every kind: both manifests, two windows, level 0, level 1 of two days.
-fn build(machine: &Machine) -> (World, u64) {
+pub(crate) fn build(machine: &Machine) -> (World, u64) {
     let (engine, table, _) = open(machine);
     let mut world = World::new();
     let mut position = 0;
@@ -37,7 +37,7 @@ fn build(machine: &Machine) -> (World, u64) {
     (world, position)
 }
 
-fn harm(kind: u64, dice: &mut Dice, bytes: &mut Vec<u8>) {
+pub(crate) fn harm(kind: u64, dice: &mut Dice, bytes: &mut Vec<u8>) {
     let len = bytes.len() as u64;
     match kind {
         0 => {

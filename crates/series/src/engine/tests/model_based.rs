@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::engine::{Engine, EngineSettings};
 use crate::table::SeriesTable;
 
-pub(super) const DIR: &str = "/data/series";
+pub(crate) const DIR: &str = "/data/series";
 pub(super) const TENANT: TenantId = TenantId(1);
 /// Samples begin here: some hours before a day's end.
 pub(super) const T0: i64 = 1_700_000_000_000 / 86_400_000 * 86_400_000 + 86_400_000 - 4 * 3_600_000;
@@ -49,12 +49,12 @@ pub(super) fn histogram(n: u8) -> Histogram {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Float(u64, i64),
     Bucketed(Histogram, i64),
 }
 
-pub(super) type World = BTreeMap<Labels, BTreeMap<i64, Value>>;
+pub(crate) type World = BTreeMap<Labels, BTreeMap<i64, Value>>;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
