@@ -51,6 +51,11 @@ pub(crate) enum Command {
     },
     /// Ask a running Overseer (or any Prometheus) a PromQL question.
     Query(QueryArgs),
+    /// Read and check every stored byte of a data directory that no Overseer uses.
+    ///
+    /// Files are decoded down to each sample and held against manifest, footers and log. Nothing is changed.
+    #[command(after_help = "Exit codes: 0 clean, 1 damage found (each is named), 2 it could not be checked.")]
+    Verify(VerifyArgs),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -70,6 +75,14 @@ pub(crate) enum ConfigCommand {
     Check,
     /// Print the JSON Schema of overseer.yaml.
     Schema,
+}
+
+/// Example: overseer verify --data-dir /var/lib/overseer
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Examples: overseer query 'up'   ·   overseer query 'rate(node_cpu_seconds_total[5m])' --range 1h

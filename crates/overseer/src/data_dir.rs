@@ -4,6 +4,19 @@ use host::{Host, Lock};
 
 use crate::Failure;
 
+/// Held by the process that uses the directory.
+pub(crate) const LOCK: &str = "lock";
+
+/// Files of samples below a data directory.
+pub(crate) fn series_of(path: &Path) -> PathBuf {
+    path.join("series")
+}
+
+/// The log of samples below a data directory.
+pub(crate) fn samples_log_of(path: &Path) -> PathBuf {
+    path.join("log").join("samples")
+}
+
 /// The directory everything is kept in, held by this process alone.
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -16,7 +29,7 @@ impl DataDir {
         host.files
             .create_dir_all(path)
             .map_err(|e| Failure::failed(format!("{}: cannot create the data directory: {e}", path.display())))?;
-        let lock = host.files.lock(&path.join("lock")).map_err(|e| {
+        let lock = host.files.lock(&path.join(LOCK)).map_err(|e| {
             if e.kind() == std::io::ErrorKind::WouldBlock {
                 Failure::failed(format!(
                     "{}: another Overseer uses this data directory; stop it, or choose another with --data-dir",
@@ -33,11 +46,11 @@ impl DataDir {
     }
 
     pub(crate) fn series(&self) -> PathBuf {
-        self.path.join("series")
+        series_of(&self.path)
     }
 
     pub(crate) fn samples_log(&self) -> PathBuf {
-        self.path.join("log").join("samples")
+        samples_log_of(&self.path)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -9,11 +9,13 @@ mod data_dir;
 mod layers;
 mod logging;
 mod own_host;
+mod progress;
 mod query_command;
 mod roles;
 mod run;
 mod self_telemetry;
 mod terminal;
+mod verify_command;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => run::run(&cli.settings, &[]),
         Some(Command::Run { roles }) => run::run(&cli.settings, &roles),
+        Some(Command::Verify(ask)) => verify_command::run(&cli.settings, &ask),
         Some(Command::Query(ask)) => query_command::run(&cli.settings, &ask),
         Some(Command::Config {
             command: ConfigCommand::Check,

@@ -18,7 +18,7 @@ fn value_of(series: i64, n: i64) -> f64 {
 }
 
 /// Sealed and merged files, unsealed records in the log, ended by `kill -9`.
-fn fixture(data: &Path) {
+pub(crate) fn fixture(data: &Path) {
     let server = Server::start(data);
     for part in 0..4 {
         let mut body = Vec::new();
@@ -37,7 +37,7 @@ fn fixture(data: &Path) {
     server.kill();
 }
 
-fn files(dir: &Path, out: &mut Vec<PathBuf>) {
+pub(crate) fn files(dir: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -48,7 +48,7 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
@@ -65,7 +65,7 @@ fn used(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&b| b != 0).map_or(0, |p| p + 1)
 }
 
-fn damage(path: &Path, how: usize) -> &'static str {
+pub(crate) fn damage(path: &Path, how: usize) -> &'static str {
     let mut bytes = fs::read(path).unwrap();
     let end = used(&bytes).max(1);
     let what = match how {

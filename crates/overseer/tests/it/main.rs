@@ -17,3 +17,4 @@ mod read_api;
 mod remote_write;
 mod server;
 mod start;
+mod verify;
