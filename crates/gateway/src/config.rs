@@ -25,6 +25,9 @@ pub struct QueryConfig {
     pub heavy_at_once: u32,
     /// Queries that wait for their turn; more get 503.
     pub waiting_max: u32,
+    /// Whether `rate`, `irate`, `increase` and `resets` take a new start time of a counter for a reset, as Prometheus
+    /// does with its feature `use-start-timestamps`.
+    pub use_start_times: bool,
 }
 
 impl Default for QueryConfig {
@@ -40,6 +43,7 @@ impl Default for QueryConfig {
             matchers_max: 100,
             heavy_at_once: 0,
             waiting_max: 64,
+            use_start_times: false,
         }
     }
 }

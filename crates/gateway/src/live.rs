@@ -346,6 +346,7 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
         lookback_ms: i64::from(app.parts.query.lookback_seconds) * 1000,
         threads: threads(),
         per_step_stats: false,
+        use_start_times: app.parts.query.use_start_times,
     };
     let key = PanelKey {
         tenant,

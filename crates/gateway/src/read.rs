@@ -217,6 +217,7 @@ pub(crate) struct Evaluation {
     pub(crate) lookback_ms: i64,
     pub(crate) threads: usize,
     pub(crate) per_step_stats: bool,
+    pub(crate) use_start_times: bool,
 }
 
 impl Evaluation {
@@ -226,6 +227,7 @@ impl Evaluation {
             lookback_ms: self.lookback_ms,
             threads: self.threads,
             per_step_stats: self.per_step_stats,
+            use_start_times: self.use_start_times,
             ..EvalContext::new(source, self.tenant, budget)
         };
         evaluate_expr(&self.expr, &context, self.query).map_err(refusal)
@@ -285,6 +287,7 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
         lookback_ms,
         threads: if weight == Weight::Heavy { threads() } else { 1 },
         per_step_stats: stats == "all",
+        use_start_times: ask.app.parts.query.use_start_times,
     };
     ask.app.counts.queries.fetch_add(1, Relaxed);
     let clock = Arc::clone(&ask.app.parts.host.clock);

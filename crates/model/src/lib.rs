@@ -5,6 +5,7 @@
 
 mod batch;
 mod budget;
+mod hint;
 mod histogram;
 mod labels;
 mod limits;

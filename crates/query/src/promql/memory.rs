@@ -1,9 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::histogram;
 use model::{
-    Budget, Cardinality, Exemplar, Found, Histogram, Labels, Matcher, Metadata, ResetHint, SampleSource, SelectRequest,
+    Budget, Cardinality, Exemplar, Found, Histogram, Labels, Matcher, Metadata, SampleSource, SelectRequest,
     SeriesBlock, SeriesSet, SourceError, TenantId, TimeRange,
 };
 
@@ -100,22 +99,16 @@ impl SeriesSet for Selection {
     fn read(&self, index: usize, block: &mut SeriesBlock, budget: &Budget) -> Result<(), SourceError> {
         block.clear();
         let samples = &self.series[index].1;
-        let mut previous = match samples.range(..self.range.start_ms).next_back() {
-            Some((_, (Stored::Histogram(h), _))) => Some(h),
-            _ => None,
-        };
         for (&at_ms, (value, start_ms)) in samples.range(self.range.start_ms..=self.range.end_ms) {
             match value {
                 Stored::Float(v) => {
-                    previous = None;
                     block.at_ms.push(at_ms);
                     block.values.push(*v);
                     block.start_ms.push(*start_ms);
                 }
                 Stored::Histogram(h) => {
                     block.histogram_at_ms.push(at_ms);
-                    block.histograms.push(with_hint(h, previous));
-                    previous = Some(h);
+                    block.histograms.push(Arc::clone(h));
                     block.histogram_start_ms.push(*start_ms);
                 }
             }
@@ -126,42 +119,13 @@ impl SeriesSet for Selection {
         if block.histogram_start_ms.iter().all(|&s| s == 0) {
             block.histogram_start_ms.clear();
         }
+        let before = match samples.range(..self.range.start_ms).next_back() {
+            Some((_, (Stored::Histogram(h), _))) => Some(Arc::clone(h)),
+            _ => None,
+        };
+        block.set_hints(before);
         Ok(budget.samples((block.values.len() + block.histograms.len()) as u64)?)
     }
-}
-
-/// A histogram with the reset hint that Prometheus' store gives it: whether it continues the one before is compared, so
-/// what its sender said matters for gauges and explicit resets only.
-fn with_hint(h: &Arc<Histogram>, previous: Option<&Arc<Histogram>>) -> Arc<Histogram> {
-    let hint = match previous {
-        _ if h.reset_hint == ResetHint::Gauge => ResetHint::Gauge,
-        Some(previous) if continues(h, previous) => ResetHint::NoReset,
-        _ => ResetHint::Unknown,
-    };
-    match h.reset_hint == hint {
-        true => Arc::clone(h),
-        false => Arc::new(Histogram {
-            reset_hint: hint,
-            ..Histogram::clone(h)
-        }),
-    }
-}
-
-fn continues(h: &Histogram, previous: &Histogram) -> bool {
-    if previous.reset_hint == ResetHint::Gauge || h.reset_hint == ResetHint::Reset {
-        return false;
-    }
-    if h.is_stale() || previous.is_stale() {
-        return h.is_stale();
-    }
-    let [h, previous] = [h, previous].map(|h| Histogram {
-        reset_hint: ResetHint::Unknown,
-        ..h.clone()
-    });
-    h.schema == previous.schema
-        && h.zero_threshold == previous.zero_threshold
-        && h.custom_values == previous.custom_values
-        && !histogram::detect_reset(&h, &previous)
 }
 
 impl SampleSource for MemorySource {

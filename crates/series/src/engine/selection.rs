@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use model::{Budget, Labels, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want};
+use model::{Budget, Histogram, Labels, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want};
 
 use super::view::View;
 use super::{Engine, Shared};
@@ -213,6 +213,35 @@ impl Selection {
         Ok(())
     }
 
+    /// The newest sample of an entry before `start_ms`, when it is a histogram.
+    fn histogram_before(
+        &self,
+        index: usize,
+        start_ms: i64,
+        budget: &Budget,
+    ) -> Result<Option<Arc<Histogram>>, SourceError> {
+        let mut block = SeriesBlock::default();
+        let mut end_ms = start_ms.saturating_sub(1);
+        while end_ms < start_ms {
+            // every chunk has a sample at its beginning: nothing older than the newest of these matters, unless it is deleted
+            let mut from = i64::MIN;
+            self.chunks(index, TimeRange::new(i64::MIN, end_ms), |_, _, chunks| {
+                from = chunks.iter().map(|c| c.min_ms).fold(from, i64::max);
+                Ok(())
+            })?;
+            self.read_range(index, TimeRange::new(from, end_ms), &mut block, budget)?;
+            if !block.is_empty() {
+                let newer_float = block.at_ms.last() > block.histogram_at_ms.last();
+                return Ok(block.histograms.pop().filter(|_| !newer_float));
+            }
+            if from == i64::MIN {
+                break;
+            }
+            end_ms = from.saturating_sub(1);
+        }
+        Ok(None)
+    }
+
     /// Tombstones that match an entry's labels.
     fn cuts(&self, index: usize) -> Vec<&Tombstone> {
         if self.tombstones.is_empty() {
@@ -302,6 +331,13 @@ impl SeriesSet for Selection {
             return Ok(());
         }
         self.read_range(index, self.range, block, budget)?;
+        if !block.histograms.is_empty() {
+            let before = match block.hint_needs_previous() {
+                true => self.histogram_before(index, self.range.start_ms, budget)?,
+                false => None,
+            };
+            block.set_hints(before);
+        }
         if self.want == Want::Last {
             keep_last(block);
         }

@@ -183,9 +183,21 @@ pub(super) fn read_all(engine: &Engine, range: TimeRange, want: Want) -> (World,
     (world, set.warnings())
 }
 
+/// What a reader finds in the range: histograms have the hints that the samples before them call for.
 pub(super) fn within(world: &World, range: TimeRange) -> World {
     let mut world = world.clone();
     for samples in world.values_mut() {
+        let mut previous: Option<Histogram> = None;
+        for value in samples.values_mut() {
+            previous = match value {
+                Value::Float(..) => None,
+                Value::Bucketed(h, _) => {
+                    let stored = h.clone();
+                    h.reset_hint = h.hint_after(previous.as_ref());
+                    Some(stored)
+                }
+            };
+        }
         samples.retain(|at, _| range.contains(*at));
     }
     world.retain(|_, s| !s.is_empty());
