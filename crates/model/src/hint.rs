@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use crate::{Histogram, ResetHint, SeriesBlock, Span};
 
+/// How far before a range the predecessor of its first histogram is looked for, in ms. Prometheus begins a new chunk after
+/// this time at the latest, and knows no predecessor then.
+pub const HINT_REACH_MS: i64 = 2 * 60 * 60 * 1000;
+
 impl Histogram {
     /// The reset hint that Prometheus' store gives on reading this histogram behind `previous`, the sample before it of
     /// the same series (`None`: there is none, or it is a float). Whether it continues that one is compared; what its

@@ -18,6 +18,7 @@ mod tenant;
 
 pub use batch::{Batch, Delete, DeltaRow, ExemplarRow, FloatRows, HistogramRow, MetadataRow, Record};
 pub use budget::{Budget, BudgetError, StopReason};
+pub use hint::HINT_REACH_MS;
 pub use histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
 pub use limits::SampleLimits;

@@ -79,7 +79,7 @@ pub struct Hints {
 pub enum Want {
     #[default]
     Samples,
-    /// Only the last sample in the range.
+    /// Only the last sample in the range; its start time may be left out.
     Last,
     /// Only labels; `read` is not called.
     Labels,

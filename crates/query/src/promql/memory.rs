@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    Budget, Cardinality, Exemplar, Found, Histogram, Labels, Matcher, Metadata, SampleSource, SelectRequest,
-    SeriesBlock, SeriesSet, SourceError, TenantId, TimeRange,
+    Budget, Cardinality, Exemplar, Found, HINT_REACH_MS, Histogram, Labels, Matcher, Metadata, SampleSource,
+    SelectRequest, SeriesBlock, SeriesSet, SourceError, TenantId, TimeRange,
 };
 
 /// Samples in memory, of one tenant whatever is asked: for tests, and for queries over data that is not stored.
@@ -119,7 +119,8 @@ impl SeriesSet for Selection {
         if block.histogram_start_ms.iter().all(|&s| s == 0) {
             block.histogram_start_ms.clear();
         }
-        let before = match samples.range(..self.range.start_ms).next_back() {
+        let near = self.range.start_ms.saturating_sub(HINT_REACH_MS);
+        let before = match samples.range(near..self.range.start_ms).next_back() {
             Some((_, (Stored::Histogram(h), _))) => Some(Arc::clone(h)),
             _ => None,
         };

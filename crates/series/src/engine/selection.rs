@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use model::{Budget, Histogram, Labels, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want};
+use model::{
+    Budget, Histogram, Labels, Matcher, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want,
+};
 
 use super::view::View;
 use super::{Engine, Shared};
@@ -45,6 +47,9 @@ pub(super) struct Selection {
     pub(super) newest: Vec<Newest>,
     pub(super) sources: Vec<Source>,
     pub(super) tombstones: Vec<Tombstone>,
+    pub(super) matchers: Vec<Matcher>,
+    /// Files with samples shortly before the range, once they were needed.
+    pub(super) earlier: OnceLock<Vec<Source>>,
     pub(super) warnings: Mutex<BTreeSet<String>>,
 }
 
@@ -143,10 +148,20 @@ impl Selection {
         &self,
         index: usize,
         range: TimeRange,
+        each: impl FnMut(&Block, &Directory, &[Chunk]) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        self.chunks_of(&self.sources, index, range, each)
+    }
+
+    fn chunks_of<'a>(
+        &self,
+        sources: impl IntoIterator<Item = &'a Source>,
+        index: usize,
+        range: TimeRange,
         mut each: impl FnMut(&Block, &Directory, &[Chunk]) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         let mut chunks = Vec::new();
-        for source in &self.sources {
+        for source in sources {
             let number = source.number(index);
             if number == NONE || !source.block.range().overlaps(&range) {
                 continue;
@@ -175,10 +190,21 @@ impl Selection {
         block: &mut SeriesBlock,
         budget: &Budget,
     ) -> Result<(), SourceError> {
+        self.read_sources(&self.sources, index, range, block, budget)
+    }
+
+    fn read_sources<'a>(
+        &self,
+        sources: impl IntoIterator<Item = &'a Source>,
+        index: usize,
+        range: TimeRange,
+        block: &mut SeriesBlock,
+        budget: &Budget,
+    ) -> Result<(), SourceError> {
         block.clear();
         let cuts = self.cuts(index);
         let mut layers = Vec::new();
-        self.chunks(index, range, |file, directory, chunks| {
+        self.chunks_of(sources, index, range, |file, directory, chunks| {
             let layer = merge::begin(block);
             layers.push(layer);
             for c in chunks {
@@ -213,33 +239,56 @@ impl Selection {
         Ok(())
     }
 
-    /// The newest sample of an entry before `start_ms`, when it is a histogram.
-    fn histogram_before(
-        &self,
-        index: usize,
-        start_ms: i64,
-        budget: &Budget,
-    ) -> Result<Option<Arc<Histogram>>, SourceError> {
+    /// The newest sample of an entry before the range, when it is a histogram.
+    fn histogram_before(&self, index: usize, budget: &Budget) -> Result<Option<Arc<Histogram>>, SourceError> {
+        let start_ms = self.range.start_ms;
+        let first_ms = start_ms.saturating_sub(model::HINT_REACH_MS);
+        let earlier = self.earlier.get_or_init(|| self.find_earlier(first_ms));
+        let mut sources: Vec<&Source> = self.sources.iter().chain(earlier).collect();
+        sources.sort_by_key(|s| s.priority());
         let mut block = SeriesBlock::default();
         let mut end_ms = start_ms.saturating_sub(1);
-        while end_ms < start_ms {
-            // every chunk has a sample at its beginning: nothing older than the newest of these matters, unless it is deleted
-            let mut from = i64::MIN;
-            self.chunks(index, TimeRange::new(i64::MIN, end_ms), |_, _, chunks| {
+        while first_ms <= end_ms && end_ms < start_ms {
+            // every chunk has a sample at its beginning: nothing older than the newest of these matters, unless that is
+            // deleted
+            let mut from = first_ms;
+            let before = TimeRange::new(first_ms, end_ms);
+            self.chunks_of(sources.iter().copied(), index, before, |_, _, chunks| {
                 from = chunks.iter().map(|c| c.min_ms).fold(from, i64::max);
                 Ok(())
             })?;
-            self.read_range(index, TimeRange::new(from, end_ms), &mut block, budget)?;
+            let range = TimeRange::new(from, end_ms);
+            self.read_sources(sources.iter().copied(), index, range, &mut block, budget)?;
             if !block.is_empty() {
                 let newer_float = block.at_ms.last() > block.histogram_at_ms.last();
                 return Ok(block.histograms.pop().filter(|_| !newer_float));
             }
-            if from == i64::MIN {
-                break;
-            }
             end_ms = from.saturating_sub(1);
         }
         Ok(None)
+    }
+
+    /// Files that end before the range and not before `first_ms`. One that cannot be read now is left out: a hint may be
+    /// unknown.
+    fn find_earlier(&self, first_ms: i64) -> Vec<Source> {
+        let before = |b: &Block| b.footer.max_ms < self.range.start_ms && b.footer.max_ms >= first_ms;
+        let mut sources = self.view.sources_of_windows(&self.ids, before);
+        let above = self.view.blocks.iter().filter(|b| b.footer.level > 0 && before(b));
+        let mut entries: Option<hashbrown::HashMap<Labels, usize>> = None;
+        for block in above {
+            let Ok(index) = block.index(&self.shared.indexes) else {
+                continue;
+            };
+            let entries = entries.get_or_insert_with(|| (0..self.ids.len()).map(|i| (self.labels(i), i)).collect());
+            let mut column = vec![NONE; self.ids.len()];
+            for number in index.select(self.tenant, &self.matchers) {
+                if let Some(&entry) = entries.get(&index.labels(number)) {
+                    column[entry] = number;
+                }
+            }
+            sources.push(Source::new(Arc::clone(block), Arc::new(column)));
+        }
+        sources
     }
 
     /// Tombstones that match an entry's labels.
@@ -333,7 +382,7 @@ impl SeriesSet for Selection {
         self.read_range(index, self.range, block, budget)?;
         if !block.histograms.is_empty() {
             let before = match block.hint_needs_previous() {
-                true => self.histogram_before(index, self.range.start_ms, budget)?,
+                true => self.histogram_before(index, budget)?,
                 false => None,
             };
             block.set_hints(before);
@@ -366,13 +415,13 @@ fn keep_last(block: &mut SeriesBlock) {
     tail(&mut block.histogram_start_ms, histograms);
 }
 
-impl Engine {
-    /// The level 0 blocks that overlap the range, with the numbers that their windows gave these series.
-    pub(super) fn sources_of_windows(&self, view: &View, ids: &[SeriesId], range: TimeRange) -> Vec<Source> {
+impl View {
+    /// The level 0 blocks that are wanted, with the numbers that their windows gave these series.
+    pub(super) fn sources_of_windows(&self, ids: &[SeriesId], wanted: impl Fn(&Block) -> bool) -> Vec<Source> {
         let mut columns: Vec<(u64, Arc<Vec<Number>>)> = Vec::new();
         let mut sources = Vec::new();
-        for block in view.blocks.iter().filter(|b| b.footer.level == 0) {
-            if !block.range().overlaps(&range) {
+        for block in self.blocks.iter().filter(|b| b.footer.level == 0) {
+            if !wanted(block) {
                 continue;
             }
             let id = block.footer.window;
@@ -380,7 +429,7 @@ impl Engine {
                 Some((_, c)) => Arc::clone(c),
                 None => {
                     let mut column = vec![NONE; ids.len()];
-                    if let Some(window) = view.window(id) {
+                    if let Some(window) = self.window(id) {
                         window.numbers_of(ids, |i, n| column[i] = n);
                     }
                     let column = Arc::new(column);
@@ -392,14 +441,16 @@ impl Engine {
         }
         sources
     }
+}
 
+impl Engine {
     /// The newest float of a series anywhere, with its start time.
     pub(super) fn newest_float(&self, id: SeriesId) -> Option<(i64, f64, i64)> {
         let view = self.shared.view();
         let labels = self.shared.table.labels(id);
         let tenant = self.shared.table.tenant_of(id);
         let matchers: Vec<model::Matcher> = labels.iter().map(|(n, v)| model::Matcher::equal(n, v)).collect();
-        let mut sources = self.sources_of_windows(&view, &[id], TimeRange::ALL);
+        let mut sources = view.sources_of_windows(&[id], |_| true);
         for block in view.blocks.iter().filter(|b| b.footer.level > 0) {
             let Ok(index) = block.index(&self.shared.indexes) else {
                 continue;
@@ -421,6 +472,8 @@ impl Engine {
             marks: vec![Mark::ALL],
             newest: Vec::new(),
             tombstones: view.tombstones.to_vec(),
+            matchers,
+            earlier: OnceLock::new(),
             warnings: Mutex::default(),
             sources,
             view,

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hashbrown::HashMap;
 use model::{
@@ -43,11 +43,13 @@ impl Engine {
             range,
             want,
             tombstones: view.tombstones.iter().filter(|t| t.tenant == tenant).cloned().collect(),
-            sources: self.sources_of_windows(&view, &ids, range),
+            sources: view.sources_of_windows(&ids, |b| b.range().overlaps(&range)),
             ids,
             labels: Vec::new(),
             marks,
             newest,
+            matchers: request.matchers.to_vec(),
+            earlier: OnceLock::new(),
             warnings: Mutex::default(),
             view,
         };

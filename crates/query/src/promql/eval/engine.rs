@@ -429,7 +429,9 @@ impl<'e> Engine<'e> {
         let context = self.context;
         let reach = Reach::instant(&selector, context.lookback_ms);
         let smoothed = selector.extension == Extension::Smoothed;
-        let want = if steps.count == 1 && !smoothed && !selector.skip_buckets {
+        // a last sample may come without its start time
+        let plain = !smoothed && !selector.skip_buckets && function != "start_timestamp";
+        let want = if steps.count == 1 && plain {
             Want::Last
         } else {
             Want::Samples

@@ -60,5 +60,8 @@ fn files_of_version_1_are_read() {
     }
     let (engine, _, report) = open(&other);
     assert_eq!(report.quarantined, Vec::new());
-    assert_eq!(read_all(&engine, TimeRange::ALL, Want::Samples).0, within(&world, TimeRange::ALL));
+    assert_eq!(
+        read_all(&engine, TimeRange::ALL, Want::Samples).0,
+        within(&world, TimeRange::ALL)
+    );
 }

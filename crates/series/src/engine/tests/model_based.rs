@@ -188,8 +188,10 @@ pub(super) fn within(world: &World, range: TimeRange) -> World {
     let mut world = world.clone();
     for samples in world.values_mut() {
         let mut previous: Option<Histogram> = None;
-        for value in samples.values_mut() {
+        let near = range.start_ms.saturating_sub(model::HINT_REACH_MS);
+        for (at, value) in samples.iter_mut() {
             previous = match value {
+                _ if *at < near => None,
                 Value::Float(..) => None,
                 Value::Bucketed(h, _) => {
                     let stored = h.clone();

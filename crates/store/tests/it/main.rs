@@ -1,0 +1,11 @@
+//! Log, engine and query language together, in process, on a simulated machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
+
+mod scripts;
+mod target;
