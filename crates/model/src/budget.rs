@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// What one query may use. Shared by all threads that work for it; checked at each block, so that a stop takes effect
@@ -9,8 +10,38 @@ pub struct Budget {
     series_max: u64,
     samples: AtomicU64,
     bytes: AtomicU64,
+    bytes_peak: AtomicU64,
     series: AtomicU64,
     stop: AtomicU8,
+    shared: Option<Arc<SharedBytes>>,
+    /// Taken from `shared`; given back when the budget goes.
+    taken: AtomicU64,
+}
+
+/// Bytes that queries hold together, for example all of one tenant. A query takes from it in steps of 1 MiB as its
+/// own peak rises, so most charges do not touch it, and gives all back when it ends.
+#[derive(Debug)]
+pub struct SharedBytes {
+    max: u64,
+    taken: AtomicU64,
+}
+
+impl SharedBytes {
+    /// What a query takes at once.
+    const STEP: u64 = 1 << 20;
+
+    /// Room for so many bytes; 0 for no bound.
+    pub fn new(max: u64) -> Self {
+        SharedBytes {
+            max: if max == 0 { u64::MAX } else { max },
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes taken now.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
 }
 
 /// Why a query was stopped from outside.
@@ -30,6 +61,11 @@ pub enum BudgetError {
     Bytes { max: u64 },
     #[error("the query would touch more than {max} series (limit query.series_max)")]
     Series { max: u64 },
+    #[error(
+        "the query would hold {wanted} bytes, and all running queries of its tenant together more than {max} bytes \
+         (limit query.tenant_bytes_max)"
+    )]
+    TenantBytes { wanted: u64, max: u64 },
     #[error("the query took longer than its time (limit query.timeout)")]
     Timeout,
     #[error("the query was cancelled")]
@@ -44,9 +80,18 @@ impl Budget {
             series_max,
             samples: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            bytes_peak: AtomicU64::new(0),
             series: AtomicU64::new(0),
             stop: AtomicU8::new(0),
+            shared: None,
+            taken: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with bytes that are taken from what several queries share too.
+    pub fn within(mut self, shared: Arc<SharedBytes>) -> Self {
+        self.shared = Some(shared);
+        self
     }
 
     /// No bound but `stop`; for tests and internal reads.
@@ -80,8 +125,40 @@ impl Budget {
     /// Counts bytes of memory taken for intermediate results; give them back with [`release`](Self::release).
     pub fn bytes(&self, n: u64) -> Result<(), BudgetError> {
         self.check()?;
-        if self.bytes.fetch_add(n, Relaxed).saturating_add(n) > self.bytes_max {
+        let held = self.bytes.fetch_add(n, Relaxed).saturating_add(n);
+        if held > self.bytes_max {
             return Err(BudgetError::Bytes { max: self.bytes_max });
+        }
+        if held > self.bytes_peak.load(Relaxed) {
+            self.bytes_peak.fetch_max(held, Relaxed);
+            if let Some(shared) = &self.shared {
+                return self.take(shared, held);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that at least `held` bytes are taken from what is shared.
+    fn take(&self, shared: &SharedBytes, held: u64) -> Result<(), BudgetError> {
+        let mut taken = self.taken.load(Relaxed);
+        while taken < held {
+            let want = held.next_multiple_of(SharedBytes::STEP);
+            let more = want - taken;
+            if shared.taken.fetch_add(more, Relaxed).saturating_add(more) > shared.max {
+                shared.taken.fetch_sub(more, Relaxed);
+                return Err(BudgetError::TenantBytes {
+                    wanted: held,
+                    max: shared.max,
+                });
+            }
+            match self.taken.compare_exchange(taken, want, Relaxed, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) => {
+                    // another thread took meanwhile
+                    shared.taken.fetch_sub(more, Relaxed);
+                    taken = now;
+                }
+            }
         }
         Ok(())
     }
@@ -103,6 +180,11 @@ impl Budget {
         (self.samples_max, self.bytes_max, self.series_max)
     }
 
+    /// Samples that may still be read.
+    pub fn samples_left(&self) -> u64 {
+        self.samples_max.saturating_sub(self.samples.load(Relaxed))
+    }
+
     /// (samples, bytes now held, series) used so far.
     pub fn used(&self) -> (u64, u64, u64) {
         (
@@ -110,5 +192,75 @@ impl Budget {
             self.bytes.load(Relaxed),
             self.series.load(Relaxed),
         )
+    }
+
+    /// Most bytes held at one moment.
+    pub fn bytes_peak(&self) -> u64 {
+        self.bytes_peak.load(Relaxed)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.taken.fetch_sub(*self.taken.get_mut(), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_stays_when_bytes_go() {
+        let budget = Budget::new(10, 100, 10);
+        budget.bytes(60).unwrap();
+        budget.release(60);
+        budget.bytes(20).unwrap();
+        assert_eq!(budget.used().1, 20);
+        assert_eq!(budget.bytes_peak(), 60);
+    }
+
+    #[test]
+    fn queries_of_a_tenant_share_their_bytes() {
+        let shared = Arc::new(SharedBytes::new(4 << 20));
+        let one = Budget::unlimited().within(Arc::clone(&shared));
+        let two = Budget::unlimited().within(Arc::clone(&shared));
+        one.bytes(1).unwrap();
+        assert_eq!(shared.taken(), 1 << 20);
+        one.bytes(2 << 20).unwrap();
+        assert_eq!(shared.taken(), 3 << 20);
+        two.bytes(5).unwrap();
+        let refused = two.bytes(3 << 20).unwrap_err();
+        assert_eq!(
+            refused,
+            BudgetError::TenantBytes {
+                wanted: (3 << 20) + 5,
+                max: 4 << 20
+            }
+        );
+        assert!(refused.to_string().contains("query.tenant_bytes_max"));
+        drop(one);
+        assert_eq!(shared.taken(), 1 << 20);
+        // what was refused is charged until it is released, as everywhere
+        two.release(3 << 20);
+        two.bytes(2 << 20).unwrap();
+        drop(two);
+        assert_eq!(shared.taken(), 0);
+    }
+
+    #[test]
+    fn threads_of_one_query_take_no_more_than_it_holds() {
+        let shared = Arc::new(SharedBytes::new(0));
+        let budget = Budget::unlimited().within(Arc::clone(&shared));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| budget.bytes(10_000).unwrap()));
+            }
+        });
+        assert_eq!(shared.taken(), 40_000_000u64.next_multiple_of(1 << 20));
+        drop(budget);
+        assert_eq!(shared.taken(), 0);
     }
 }

@@ -17,7 +17,7 @@ mod source;
 mod tenant;
 
 pub use batch::{Batch, Delete, DeltaRow, ExemplarRow, FloatRows, HistogramRow, MetadataRow, Record};
-pub use budget::{Budget, BudgetError, StopReason};
+pub use budget::{Budget, BudgetError, SharedBytes, StopReason};
 pub use hint::HINT_REACH_MS;
 pub use histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
@@ -27,7 +27,7 @@ pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, SeriesId, TimeRange, is_stale, stale_nan};
 pub use sink::{MetricKind, Reject, RejectReason, SampleSink};
 pub use source::{
-    Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, SampleSource, SelectRequest, SeriesBlock, SeriesSet,
-    SourceError, Want,
+    Ahead, Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, ReadStats, SampleSource, SelectRequest,
+    SeriesBlock, SeriesSet, SourceError, Want,
 };
 pub use tenant::TenantId;

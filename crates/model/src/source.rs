@@ -99,10 +99,54 @@ pub trait SeriesSet: Send + Sync {
     /// Replaces `block` by the samples of series `index` in the range, ascending and unique in time.
     fn read(&self, index: usize, block: &mut SeriesBlock, budget: &Budget) -> Result<(), SourceError>;
 
+    /// What selecting and reading took so far. Zeros from sources that do not count.
+    fn reads(&self) -> ReadStats {
+        ReadStats::default()
+    }
+
+    /// What reading the series one after the other would count against the budget's samples, as far as the index
+    /// tells: counting ends as soon as it is more than the budget has left. Never more than reading would count;
+    /// nothing when it surely is within the budget, or cannot be told.
+    fn samples_ahead(&self, budget: &Budget) -> Result<Ahead, SourceError> {
+        let _ = budget;
+        Ok(Ahead::default())
+    }
+
+    /// Bytes of memory that the selection itself holds while it lives.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
     /// What the answer lacks (a quarantined file, an unreachable store); empty when it is complete. Ask after reading.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Samples of the first series of a selection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    pub samples: u64,
+    pub series: u64,
+}
+
+/// What a selection took, for those who ask where a query's time went. Files are those of the whole store at the
+/// moment of the selection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadStats {
+    pub files: u64,
+    /// Files passed over because their times lie outside the range.
+    pub files_out_of_time: u64,
+    /// Files passed over because their index names no matching series.
+    pub files_without_series: u64,
+    /// Chunks decoded.
+    pub chunks: u64,
+    /// Bytes of these as they are stored.
+    pub chunk_bytes: u64,
+    /// Samples decoded from chunks, those outside the range included.
+    pub chunk_samples: u64,
+    /// Samples read from memory: not in files yet.
+    pub head_samples: u64,
 }
 
 /// Samples of one series as columns, in buffers that the caller keeps and reuses. Floats and histograms of one series

@@ -33,10 +33,14 @@ mod result;
 mod select;
 mod stages;
 mod topk;
+mod trace;
+mod watched;
 mod window;
 
 #[cfg(test)]
 mod tests;
+
+pub use trace::{How, Phases, PlanNode, SelectorUse, TEXT_SHOWN_BYTES, Trace, TraceClock};
 
 /// Prometheus' default look-back of instant selectors.
 pub const LOOKBACK_MS: i64 = 300_000;
@@ -65,6 +69,8 @@ pub struct EvalContext<'a> {
     pub use_start_times: bool,
     /// Whether [`Stats::samples_per_step`] is filled.
     pub per_step_stats: bool,
+    /// Who wants to know what the evaluation does.
+    pub trace: Option<&'a Trace>,
 }
 
 impl<'a> EvalContext<'a> {
@@ -80,6 +86,7 @@ impl<'a> EvalContext<'a> {
             threads: 1,
             use_start_times: false,
             per_step_stats: false,
+            trace: None,
         }
     }
 }

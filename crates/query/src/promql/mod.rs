@@ -24,6 +24,7 @@ pub use duration::{format_duration, max_of, min_of, parse_duration};
 pub use literal::{decimal, general};
 pub use parser::{CHAIN_MAX, DEPTH_MAX, ParseError, TEXT_BYTES_MAX, parse, parse_matchers, place};
 pub use pretty::pretty;
+pub use print::selector_text;
 pub use quote::{is_utf8, quote};
 pub use tree_json::tree_json;
 pub use walk::{has_subquery, selectors};

@@ -84,6 +84,24 @@ fn selector(s: &VectorSelector, f: &mut Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// Matchers as a selector: the name before the braces where one matcher asks for it.
+pub fn selector_text(matchers: &[model::Matcher]) -> String {
+    let name = matchers
+        .iter()
+        .find(|m| m.name == model::METRIC_NAME && m.op == model::MatchOp::Equal && classic(&m.value));
+    let others: Vec<String> = matchers
+        .iter()
+        .filter(|m| name.is_none_or(|n| !std::ptr::eq(*m, n)))
+        .map(matcher)
+        .collect();
+    let name = name.map_or("", |m| m.value.as_str());
+    if others.is_empty() && !name.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}{{{}}}", others.join(","))
+    }
+}
+
 fn matcher(m: &model::Matcher) -> String {
     let name = Label(&m.name);
     format!("{name}{}{}", m.op.as_str(), quote(&m.value))
@@ -94,13 +112,17 @@ pub(super) struct Label<'a>(pub(super) &'a str);
 
 impl Display for Label<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let classic = |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
-        if !self.0.is_empty() && self.0.bytes().enumerate().all(classic) {
+        if classic(self.0) {
             f.write_str(self.0)
         } else {
             f.write_str(&quote(self.0))
         }
     }
+}
+
+fn classic(name: &str) -> bool {
+    let byte = |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
+    !name.is_empty() && name.bytes().enumerate().all(byte)
 }
 
 fn labels(names: &[String]) -> String {

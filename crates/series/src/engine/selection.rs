@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use model::{
-    Budget, Histogram, Labels, Matcher, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want,
+    Ahead, Budget, Histogram, Labels, Matcher, ReadStats, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId,
+    TimeRange, Want,
 };
 
 use super::view::View;
@@ -51,6 +53,16 @@ pub(super) struct Selection {
     /// Files with samples shortly before the range, once they were needed.
     pub(super) earlier: OnceLock<Vec<Source>>,
     pub(super) warnings: Mutex<BTreeSet<String>>,
+    pub(super) reads: Reads,
+}
+
+/// What was read so far; added to once a series.
+#[derive(Default)]
+pub(super) struct Reads {
+    chunks: AtomicU64,
+    chunk_bytes: AtomicU64,
+    chunk_samples: AtomicU64,
+    head_samples: AtomicU64,
 }
 
 impl Source {
@@ -204,11 +216,14 @@ impl Selection {
         block.clear();
         let cuts = self.cuts(index);
         let mut layers = Vec::new();
+        let (mut decoded, mut bytes, mut samples) = (0, 0, 0);
         self.chunks_of(sources, index, range, |file, directory, chunks| {
             let layer = merge::begin(block);
             layers.push(layer);
             for c in chunks {
                 budget.samples(u64::from(c.count))?;
+                samples += u64::from(c.count);
+                bytes += u64::from(c.len);
                 let done = file
                     .group(directory, c.group, &self.shared.chunks)
                     .and_then(|group| file.decode(directory, &group, c, range, block));
@@ -216,11 +231,18 @@ impl Selection {
                     self.failed(file, &e)?;
                 }
             }
+            decoded += chunks.len() as u64;
             cut(block, layer, &cuts, file.footer.settled());
             Ok(())
         })?;
+        if decoded > 0 {
+            self.reads.chunks.fetch_add(decoded, Relaxed);
+            self.reads.chunk_bytes.fetch_add(bytes, Relaxed);
+            self.reads.chunk_samples.fetch_add(samples, Relaxed);
+        }
         let id = self.ids[index];
         if id != NO_SERIES {
+            let before = block.at_ms.len() + block.histogram_at_ms.len();
             for head in &self.view.frozen {
                 let layer = merge::begin(block);
                 layers.push(layer);
@@ -233,6 +255,10 @@ impl Selection {
                 let before = block.at_ms.len();
                 self.view.active.read(id, mark, range, block);
                 budget.samples((block.at_ms.len() - before) as u64)?;
+            }
+            let of_heads = (block.at_ms.len() + block.histogram_at_ms.len()).saturating_sub(before);
+            if of_heads > 0 {
+                self.reads.head_samples.fetch_add(of_heads as u64, Relaxed);
             }
         }
         merge::settle(block, &layers);
@@ -289,6 +315,30 @@ impl Selection {
             sources.push(Source::new(Arc::clone(block), Arc::new(column)));
         }
         sources
+    }
+
+    /// Bytes of a selection of so many series from so many blocks that do not share their numbers.
+    pub(super) fn bytes_of(series: usize, columns: usize) -> usize {
+        series * (size_of::<SeriesId>() + size_of::<Mark>() + size_of::<Newest>() + columns * size_of::<Number>())
+    }
+
+    /// Samples of an entry's chunks that overlap the range; none where they are damaged.
+    fn chunk_samples(&self, index: usize, chunks: &mut Vec<Chunk>) -> u64 {
+        let mut samples = 0;
+        for source in self.sources.iter().filter(|s| s.block.range().overlaps(&self.range)) {
+            let number = source.number(index);
+            if number == NONE {
+                continue;
+            }
+            let Ok(Some(directory)) = self.directory(source) else {
+                continue;
+            };
+            chunks.clear();
+            let _ = directory.chunks(number, chunks);
+            let overlapping = chunks.iter().filter(|c| c.range().overlaps(&self.range));
+            samples += overlapping.map(|c| u64::from(c.count)).sum::<u64>();
+        }
+        samples
     }
 
     /// Tombstones that match an entry's labels.
@@ -393,6 +443,51 @@ impl SeriesSet for Selection {
         Ok(())
     }
 
+    fn reads(&self) -> ReadStats {
+        let out_of_time = |b: &&Arc<Block>| !b.range().overlaps(&self.range);
+        let without_series = |s: &&Source| s.column.iter().all(|&n| n == NONE);
+        ReadStats {
+            files: self.view.blocks.len() as u64,
+            files_out_of_time: self.view.blocks.iter().filter(out_of_time).count() as u64,
+            files_without_series: self.sources.iter().filter(without_series).count() as u64,
+            chunks: self.reads.chunks.load(Relaxed),
+            chunk_bytes: self.reads.chunk_bytes.load(Relaxed),
+            chunk_samples: self.reads.chunk_samples.load(Relaxed),
+            head_samples: self.reads.head_samples.load(Relaxed),
+        }
+    }
+
+    fn samples_ahead(&self, budget: &Budget) -> Result<Ahead, SourceError> {
+        let left = budget.samples_left();
+        let in_files: u64 = self.sources.iter().map(|s| s.block.footer.samples).sum();
+        if self.want == Want::Labels || in_files <= left {
+            return Ok(Ahead::default());
+        }
+        let (mut ahead, mut chunks) = (Ahead::default(), Vec::new());
+        for index in 0..self.len() {
+            if index % 1024 == 0 {
+                budget.check()?;
+            }
+            ahead.series += 1;
+            ahead.samples += match self.newest.get(index) {
+                Some(Newest::Known(at, _)) if *at <= self.range.end_ms => 1,
+                _ => self.chunk_samples(index, &mut chunks),
+            };
+            if ahead.samples > left {
+                break;
+            }
+        }
+        Ok(ahead)
+    }
+
+    fn held_bytes(&self) -> u64 {
+        let mut columns: Vec<*const Vec<Number>> = self.sources.iter().map(|s| Arc::as_ptr(&s.column)).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        let labels = self.labels.len() * size_of::<Labels>();
+        (Self::bytes_of(self.len(), columns.len()) + labels) as u64
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.take_warnings()
     }
@@ -475,6 +570,7 @@ impl Engine {
             matchers,
             earlier: OnceLock::new(),
             warnings: Mutex::default(),
+            reads: Reads::default(),
             sources,
             view,
         };

@@ -9,7 +9,7 @@ use model::{
 };
 
 use super::Engine;
-use super::selection::{Newest, Selection, Source};
+use super::selection::{Newest, Reads, Selection, Source};
 use super::view::View;
 use crate::block::{NO_SERIES, Number, ReadError};
 use crate::head::Mark;
@@ -29,6 +29,11 @@ impl Engine {
             // a batch that brought new series came in between: see it whole
             ids = table.select(tenant, request.matchers, budget)?;
         }
+        // told before the memory is taken; whoever holds the selection charges for it
+        let bytes = Selection::bytes_of(ids.len(), view.blocks.len().min(2)) as u64;
+        let room = budget.bytes(bytes);
+        budget.release(bytes);
+        room?;
         let mut marks = vec![Mark::default(); ids.len()];
         let mut newest = Vec::new();
         if want == Want::Last {
@@ -51,6 +56,7 @@ impl Engine {
             matchers: request.matchers.to_vec(),
             earlier: OnceLock::new(),
             warnings: Mutex::default(),
+            reads: Reads::default(),
             view,
         };
         self.add_files(&mut selection, request.matchers, budget)?;

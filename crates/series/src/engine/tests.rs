@@ -3,4 +3,5 @@ pub(crate) mod damage;
 mod deltas;
 mod format;
 pub(crate) mod model_based;
+mod reads;
 mod snapshot;

@@ -7,7 +7,7 @@ use model::{Labels, METRIC_NAME, MatchOp, Matcher, Pattern, Want};
 use super::super::ast::Extension;
 use super::super::{is_utf8, max_of, min_of, quote};
 use super::classic::{self, Ask};
-use super::engine::{Base, Engine, Evaluated, Pipe};
+use super::engine::{Engine, Evaluated, Pipe};
 use super::info::InfoQuery;
 use super::instant::{Instants, Take};
 use super::labels::{self, LABELS_BYTES_MAX, Template};
@@ -310,11 +310,7 @@ impl<'e> Engine<'e> {
                 skip_buckets: false,
                 pos: vector.pos,
             };
-            let pipe = Pipe {
-                base: Base::Lazy(Box::new(rows)),
-                stages: Vec::new(),
-            };
-            info = self.collect(pipe, steps)?;
+            info = self.collect(Pipe::lazy(rows), steps)?;
         }
         query.combine(self.context, base, &info, steps)
     }

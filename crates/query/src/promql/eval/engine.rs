@@ -1,5 +1,6 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Labels, Want};
 
@@ -19,8 +20,10 @@ use super::plan::{Aggregate, Binary, Kind, Node, Plan, Selector, Subquery};
 use super::select::{self, Reach};
 use super::stages::{Stage, float_function, histogram_function};
 use super::topk::Choice;
+use super::trace::Trace;
+use super::watched::Watched;
 use super::window::{Column, Over, SAMPLE_BYTES, Windows, range_function};
-use super::{Answer, EvalContext, EvalError, Query, Result, Stats};
+use super::{Answer, EvalContext, EvalError, EvalErrorKind, Query, Result, Stats};
 
 pub(super) enum Evaluated<'e> {
     Scalar(Column),
@@ -32,6 +35,18 @@ pub(super) enum Evaluated<'e> {
 pub(super) struct Pipe<'e> {
     pub(super) base: Base<'e>,
     pub(super) stages: Vec<Stage>,
+    /// Places in the trace of the nodes that the base and the stages stand for; only when it is asked.
+    pub(super) places: Vec<usize>,
+}
+
+impl<'e> Pipe<'e> {
+    pub(super) fn lazy(rows: impl Rows + 'e) -> Self {
+        Pipe {
+            base: Base::Lazy(Box::new(rows)),
+            stages: Vec::new(),
+            places: Vec::new(),
+        }
+    }
 }
 
 pub(super) enum Base<'e> {
@@ -52,6 +67,7 @@ pub(super) enum Counting {
 
 pub(super) struct Engine<'e> {
     pub(super) context: &'e EvalContext<'e>,
+    trace: &'e Trace,
     pub(super) notes: RefCell<Notes>,
     pub(super) lacking: RefCell<Vec<String>>,
     pub(super) counts: RefCell<Counts>,
@@ -63,6 +79,31 @@ pub(super) struct Engine<'e> {
 
 /// Evaluates a plan.
 pub(super) fn run(plan: &Plan<'_>, context: &EvalContext<'_>, query: Query) -> Result<Answer> {
+    let quiet = Trace::quiet();
+    let trace = context.trace.unwrap_or(&quiet);
+    let context = EvalContext {
+        trace: Some(trace),
+        ..*context
+    };
+    trace.begin(plan, context.text);
+    traced(plan, &context, trace, query).map_err(|e| blamed(e, trace))
+}
+
+/// Errors about memory name the selector that most of it is for.
+fn blamed(mut e: EvalError, trace: &Trace) -> EvalError {
+    if e.kind == EvalErrorKind::Limit
+        && e.message.contains("bytes_max)")
+        && let Some(widest) = trace.widest()
+    {
+        e.message.push_str(&format!(
+            "; most series, {}, are those of selector {}",
+            widest.series, widest.text
+        ));
+    }
+    e
+}
+
+fn traced(plan: &Plan<'_>, context: &EvalContext<'_>, trace: &Trace, query: Query) -> Result<Answer> {
     let steps = match query {
         Query::Instant { at_ms } => Steps::one(at_ms),
         Query::Range {
@@ -80,6 +121,7 @@ pub(super) fn run(plan: &Plan<'_>, context: &EvalContext<'_>, query: Query) -> R
     }
     let engine = Engine {
         context,
+        trace,
         notes: RefCell::default(),
         lacking: RefCell::default(),
         counts: RefCell::default(),
@@ -117,6 +159,10 @@ impl<'e> Engine<'e> {
             warnings: lacking,
             infos,
         }
+    }
+
+    pub(super) fn trace(&self) -> &'e Trace {
+        self.trace
     }
 
     pub(super) fn matrix(&self) -> Matrix<'e> {
@@ -224,6 +270,20 @@ impl<'e> Engine<'e> {
     }
 
     pub(super) fn eval(&self, node: &'e Node<'e>, steps: &Steps) -> Result<Evaluated<'e>> {
+        if !self.trace.explains() {
+            return self.evaluated(node, steps);
+        }
+        let frame = self.trace.enter(node, steps.count);
+        let evaluated = self.evaluated(node, steps)?;
+        let series = match &evaluated {
+            Evaluated::Matrix(m) => m.rows.len(),
+            Evaluated::Scalar(_) | Evaluated::Text(_) => 0,
+        };
+        self.trace.exit(frame, Some(series));
+        Ok(evaluated)
+    }
+
+    fn evaluated(&self, node: &'e Node<'e>, steps: &Steps) -> Result<Evaluated<'e>> {
         self.context.budget.check()?;
         match &node.kind {
             Kind::Number(v) => Ok(Evaluated::Scalar(Column::Same(*v))),
@@ -318,8 +378,8 @@ impl<'e> Engine<'e> {
             Base::Held(matrix) => self.in_place(matrix, &pipe.stages, steps)?,
             base => {
                 let mut out = self.matrix();
-                let stages = pipe.stages;
-                self.stream(Pipe { base, stages }, steps, &mut |row| out.push(std::mem::take(row)))?;
+                let pipe = Pipe { base, ..pipe };
+                self.stream(pipe, steps, &mut |row| out.push(std::mem::take(row)))?;
                 out
             }
         };
@@ -360,7 +420,11 @@ impl<'e> Engine<'e> {
         match pipe.base {
             Base::Lazy(rows) => {
                 run.take_memory(rows.as_ref(), &mut charge)?;
-                run.rows(rows.as_ref(), &pipe.stages, &mut total, take)?;
+                if self.trace.explains() {
+                    self.watched(&run, (rows.as_ref(), &pipe.stages, pipe.places), &mut total, take)?;
+                } else {
+                    run.rows(rows.as_ref(), &pipe.stages, &mut total, take)?;
+                }
                 self.lacking.borrow_mut().extend(rows.warnings());
             }
             Base::Held(matrix) => {
@@ -377,8 +441,48 @@ impl<'e> Engine<'e> {
         Ok(())
     }
 
+    /// Runs rows of an explained query.
+    fn watched(
+        &self,
+        run: &Run,
+        (rows, stages, mut places): (&dyn Rows, &[Stage], Vec<usize>),
+        total: &mut Scratch,
+        take: &mut dyn FnMut(&mut Row) -> Result<()>,
+    ) -> Result<()> {
+        // a function that is evaluated for itself has put its own last stage there
+        places.resize(stages.len() + 1, self.trace.place(None));
+        let before = self.trace.reading(places[0]);
+        let watched = Watched::new(rows, stages, &run.steps, self.trace);
+        let began = self.trace.now();
+        let mut taking = Duration::ZERO;
+        run.rows(&watched, &[], total, &mut |row| {
+            let since = self.trace.now();
+            take(row)?;
+            taking += self.trace.now().saturating_sub(since);
+            Ok(())
+        })?;
+        let wall = self.trace.now().saturating_sub(began).saturating_sub(taking);
+        let read = self.trace.reading(places[0]).saturating_sub(before);
+        let spent = places.into_iter().zip(watched.spent());
+        let spent: Vec<_> = spent.map(|(place, (ns, rows))| (place, ns, rows)).collect();
+        self.trace.streamed(&spent, read, wall);
+        Ok(())
+    }
+
     /// The pipeline of a vector: what can be done series by series is put off.
     pub(super) fn pipe(&self, node: &'e Node<'e>, steps: &Steps) -> Result<Pipe<'e>> {
+        if !self.trace.explains() {
+            return self.put_off(node, steps);
+        }
+        let frame = self.trace.enter(node, steps.count);
+        let mut pipe = self.put_off(node, steps)?;
+        let place = self.trace.place(Some(node));
+        pipe.places.resize(pipe.stages.len() + 1, place);
+        self.trace.exit(frame, None);
+        Ok(pipe)
+    }
+
+    fn put_off(&self, node: &'e Node<'e>, steps: &Steps) -> Result<Pipe<'e>> {
         if steps.count == 0 {
             return Ok(self.held(self.matrix()));
         }
@@ -416,6 +520,7 @@ impl<'e> Engine<'e> {
         Pipe {
             base: Base::Held(matrix),
             stages: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -448,10 +553,7 @@ impl<'e> Engine<'e> {
             skip_buckets,
             pos,
         };
-        Ok(Pipe {
-            base: Base::Lazy(Box::new(rows)),
-            stages: Vec::new(),
-        })
+        Ok(Pipe::lazy(rows))
     }
 
     /// Functions that work series by series; `None` for all others.
@@ -590,10 +692,7 @@ impl<'e> Engine<'e> {
             keeps_name: matches!(name, "last_over_time" | "first_over_time"),
             uses_start_times,
         };
-        Ok(Pipe {
-            base: Base::Lazy(Box::new(windows)),
-            stages: Vec::new(),
-        })
+        Ok(Pipe::lazy(windows))
     }
 
     fn subquery(&self, s: &'e Subquery<'e>, steps: &Steps) -> Result<(Matrix<'e>, Steps)> {

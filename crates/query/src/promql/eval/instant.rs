@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use model::{Histogram, ResetHint, SeriesBlock, SeriesSet, is_stale};
+use model::{Histogram, ResetHint, SeriesBlock, is_stale};
 
 use super::super::ast::Pos;
 use super::matrix::{Row, Steps};
 use super::notes::Notes;
 use super::pipeline::{Rows, Scratch};
-use super::select::{self, Reach, later_than};
+use super::select::{self, Reach, Selected, later_than};
 use super::{EvalContext, Result, arith, rate};
 
 /// What is taken of the sample that an instant selector finds.
@@ -24,7 +24,7 @@ pub(super) enum Take {
 /// The series of an instant selector.
 pub(super) struct Instants<'a> {
     pub(super) context: &'a EvalContext<'a>,
-    pub(super) set: Box<dyn SeriesSet>,
+    pub(super) set: Selected<'a>,
     pub(super) reach: Reach,
     pub(super) steps: Steps,
     pub(super) take: Take,
@@ -49,7 +49,7 @@ impl Rows for Instants<'_> {
             notes,
             counts,
         } = scratch;
-        select::read(self.set.as_ref(), index, block, self.context.budget, self.skip_buckets)?;
+        select::read(&self.set, index, block, self.context.budget, self.skip_buckets)?;
         counts.series += 1;
         counts.read += (block.values.len() + block.histograms.len()) as u64;
         if block.is_empty() {

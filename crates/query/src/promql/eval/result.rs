@@ -96,9 +96,11 @@ impl<'e> Engine<'e> {
     }
 
     fn sorted(&self, mut series: Vec<Series>) -> Result<Value> {
+        let began = self.trace().now();
         order::sort(&mut series, self.context.budget, |a, b| {
             order::compare_labels(&a.labels, &b.labels)
         })?;
+        self.trace().sorted(self.trace().now().saturating_sub(began));
         Ok(Value::Matrix(series))
     }
 
@@ -129,7 +131,7 @@ impl<'e> Engine<'e> {
         let mut total = Scratch::default();
         for index in 0..set.len() {
             let block = &mut total.block;
-            select::read(set.as_ref(), index, block, context.budget, selector.skip_buckets)?;
+            select::read(&set, index, block, context.budget, selector.skip_buckets)?;
             total.counts.series += 1;
             total.counts.read += (block.values.len() + block.histograms.len()) as u64;
             select::drop_stale(block);

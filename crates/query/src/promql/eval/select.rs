@@ -1,10 +1,16 @@
 use std::sync::Arc;
 
+use std::ops::Deref;
+use std::time::Duration;
+
 use model::{Budget, Hints, Histogram, ResetHint, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want, is_stale};
+use model::{BudgetError, SourceError};
 
 use super::super::ast::Extension;
-use super::matrix::{Steps, fits};
+use super::super::selector_text;
+use super::matrix::{Charge, Steps, fits};
 use super::plan::Selector;
+use super::trace::{Watch, shortened};
 use super::window::SAMPLE_BYTES;
 use super::{EvalContext, EvalError, Result, arith};
 
@@ -76,15 +82,59 @@ impl Reach {
     }
 }
 
-/// Selects the series of a selector for all steps.
-pub(super) fn select(
-    context: &EvalContext<'_>,
+/// The series of a selector. Its memory is charged for while it lives.
+pub(super) struct Selected<'a> {
+    set: Box<dyn SeriesSet>,
+    context: &'a EvalContext<'a>,
+    /// Place in the trace.
+    place: usize,
+    watch: Option<Arc<Watch>>,
+    _charge: Charge<'a>,
+}
+
+impl Deref for Selected<'_> {
+    type Target = dyn SeriesSet;
+
+    fn deref(&self) -> &Self::Target {
+        self.set.as_ref()
+    }
+}
+
+impl Drop for Selected<'_> {
+    fn drop(&mut self) {
+        if let Some(trace) = self.context.trace {
+            trace.read(self.place, self.set.reads());
+        }
+    }
+}
+
+impl Selected<'_> {
+    /// What reading series `index` failed with, in words that name the selector.
+    fn blamed(&self, index: usize, e: SourceError) -> EvalError {
+        let (SourceError::Budget(BudgetError::Samples { max }), Some(trace)) = (&e, self.context.trace) else {
+            return e.into();
+        };
+        EvalError::limit(format!(
+            "the query would read more than {max} samples (it has read {} after {} of {} series of selector {}; \
+             limit query.samples_max)",
+            self.context.budget.used().0,
+            index + 1,
+            self.set.len(),
+            trace.selector_text(self.place),
+        ))
+    }
+}
+
+/// Selects the series of a selector for all steps. Fails at once when the index tells that reading them would take more
+/// than the query may have.
+pub(super) fn select<'a>(
+    context: &'a EvalContext<'a>,
     selector: &Selector<'_>,
     reach: &Reach,
     steps: &Steps,
     function: &str,
     want: Want,
-) -> Result<Box<dyn SeriesSet>> {
+) -> Result<Selected<'a>> {
     let request = SelectRequest {
         tenant: context.tenant,
         matchers: selector.matchers,
@@ -97,19 +147,64 @@ pub(super) fn select(
         },
     };
     context.budget.check()?;
-    Ok(context.source.select(&request, context.budget)?)
+    let now = || context.trace.map_or(Duration::ZERO, |t| t.now());
+    let began = now();
+    let set = context.source.select(&request, context.budget).map_err(|e| match e {
+        SourceError::Budget(BudgetError::Series { max }) => EvalError::limit(format!(
+            "the query would touch more than {max} series: {} with those of selector {} (limit query.series_max)",
+            context.budget.used().2,
+            shortened(&selector_text(selector.matchers)),
+        )),
+        e => e.into(),
+    })?;
+    let found_in = now().saturating_sub(began);
+    let (place, watch) = match context.trace {
+        Some(trace) => {
+            let asked = (request.range, request.hints.want);
+            trace.selected(selector.pos, selector.matchers, asked, set.len(), found_in)
+        }
+        None => (0, None),
+    };
+    let ahead = set.samples_ahead(context.budget)?;
+    if ahead.samples > context.budget.samples_left() {
+        return Err(EvalError::limit(format!(
+            "the query would read more than {} samples: {} of {} series of selector {} alone hold {} (limit query.samples_max)",
+            context.budget.limits().0,
+            ahead.series,
+            set.len(),
+            shortened(&selector_text(selector.matchers)),
+            ahead.samples,
+        )));
+    }
+    let mut charge = Charge::new(context.budget);
+    charge.add(set.held_bytes() as usize)?;
+    Ok(Selected {
+        set,
+        context,
+        place,
+        watch,
+        _charge: charge,
+    })
 }
 
 /// Reads one series; histograms lose their buckets where only count and sum are asked for.
 pub(super) fn read(
-    set: &dyn SeriesSet,
+    set: &Selected<'_>,
     index: usize,
     block: &mut SeriesBlock,
     budget: &Budget,
     skip_buckets: bool,
 ) -> Result<()> {
     budget.check()?;
-    set.read(index, block, budget)?;
+    match (&set.watch, set.context.trace) {
+        (Some(watch), Some(trace)) => {
+            let began = trace.now();
+            set.set.read(index, block, budget).map_err(|e| set.blamed(index, e))?;
+            let samples = block.values.len() + block.histograms.len();
+            watch.read(trace.now().saturating_sub(began), samples);
+        }
+        _ => set.set.read(index, block, budget).map_err(|e| set.blamed(index, e))?,
+    }
     check_columns(block)?;
     fits(budget, (block.values.len() + block.histograms.len()) * SAMPLE_BYTES)?;
     if skip_buckets && !block.histograms.is_empty() {

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use model::{Budget, Histogram, Labels, ResetHint, SeriesBlock, SeriesSet};
+use model::{Budget, Histogram, Labels, ResetHint, SeriesBlock};
 
 use super::super::ast::{Extension, Pos};
 use super::extremum::{Best, Extremum};
 use super::matrix::{Charge, Matrix, Row, Steps};
 use super::notes::Notes;
 use super::pipeline::{Counts, Rows, Scratch};
-use super::select::{self, Reach, later_than};
+use super::select::{self, Reach, Selected, later_than};
 use super::{EvalContext, Result, arith, over_time, rate, resets};
 
 /// The samples of one series within the range of one step, stale markers left out.
@@ -149,7 +149,7 @@ pub(super) struct Windows<'a> {
 }
 
 pub(super) enum Over<'a> {
-    Series(Box<dyn SeriesSet>),
+    Series(Selected<'a>),
     Subquery(Matrix<'a>, Steps),
 }
 
@@ -193,7 +193,7 @@ impl Rows for Windows<'_> {
         let mut charge = Charge::new(self.context.budget);
         let labels = match &self.over {
             Over::Series(set) => {
-                select::read(set.as_ref(), index, block, self.context.budget, self.skip_buckets)?;
+                select::read(set, index, block, self.context.budget, self.skip_buckets)?;
                 counts.series += 1;
                 counts.read += (block.values.len() + block.histograms.len()) as u64;
                 select::drop_stale(block);

@@ -1,0 +1,104 @@
+use host::sim::Machine;
+use model::{
+    Ahead, Batch, Budget, Hints, Matcher, Record, SampleSource, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want,
+};
+
+use super::model_based::{TENANT, labels, open, time};
+use crate::engine::Engine;
+
+/// Ten samples of each series, from step `from` on.
+fn filled(engine: &Engine, table: &crate::table::SeriesTable, position: u64, series: &[u8], from: i64) {
+    let mut batch = Batch::new(TENANT);
+    for &n in series {
+        let id = table.intern(TENANT, labels(n).as_bytes(), None).unwrap();
+        for i in 0..10 {
+            batch.floats.push(id, time(from + i), i as f64, 0);
+        }
+    }
+    engine.apply(position, &Record::Batch(batch));
+}
+
+fn select(engine: &Engine, matcher: &Matcher, range: TimeRange, want: Want) -> Box<dyn SeriesSet> {
+    let request = SelectRequest {
+        tenant: TENANT,
+        matchers: std::slice::from_ref(matcher),
+        range,
+        hints: Hints {
+            want,
+            ..Hints::default()
+        },
+    };
+    engine.select(&request, &Budget::unlimited()).unwrap()
+}
+
+#[test]
+fn a_selection_tells_what_it_read() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = open(&machine);
+    filled(&engine, &table, 1, &[0, 1, 2], 0);
+    engine.seal().unwrap();
+    // another host, days later: another file
+    filled(&engine, &table, 2, &[30, 31], 20_000);
+    engine.seal().unwrap();
+    engine.compact_all().unwrap();
+    filled(&engine, &table, 3, &[0], 20);
+
+    let of_host = Matcher::equal("instance", labels(0).get("instance").unwrap());
+    let range = TimeRange::new(time(0), time(500));
+    let set = select(&engine, &of_host, range, Want::Samples);
+    assert!(set.held_bytes() > 0);
+    let mut block = SeriesBlock::default();
+    let budget = Budget::unlimited();
+    for i in 0..set.len() {
+        set.read(i, &mut block, &budget).unwrap();
+    }
+    let reads = set.reads();
+    assert_eq!(
+        (reads.files, reads.files_out_of_time, reads.files_without_series),
+        (2, 1, 0)
+    );
+    assert_eq!((reads.chunks, reads.chunk_samples, reads.head_samples), (3, 30, 10));
+    assert!(reads.chunk_bytes > 0);
+    assert_eq!(budget.used().0, 40);
+
+    let set = select(&engine, &of_host, TimeRange::ALL, Want::Samples);
+    assert_eq!(
+        (set.reads().files_out_of_time, set.reads().files_without_series),
+        (0, 1)
+    );
+    assert_eq!(set.reads().chunks, 0, "nothing was read yet");
+}
+
+#[test]
+fn what_reading_would_count_is_known_before() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = open(&machine);
+    let all: Vec<u8> = (0..40).collect();
+    filled(&engine, &table, 1, &all, 0);
+    engine.seal().unwrap();
+    let job = Matcher::equal("job", "test");
+    for (want, range, expected) in [
+        (Want::Samples, TimeRange::ALL, 10),
+        (Want::Last, TimeRange::ALL, 1),
+        (Want::Samples, TimeRange::new(time(100), time(200)), 0),
+    ] {
+        let set = select(&engine, &job, range, want);
+        let small = Budget::new(100, u64::MAX, u64::MAX);
+        let ahead = set.samples_ahead(&small).unwrap();
+        let (mut block, unlimited) = (SeriesBlock::default(), Budget::unlimited());
+        for i in 0..set.len() {
+            set.read(i, &mut block, &unlimited).unwrap();
+        }
+        let counted = unlimited.used().0;
+        assert_eq!(counted, set.len() as u64 * expected);
+        if expected == 10 {
+            // the eleventh is more than 100
+            let series = 11;
+            assert_eq!(ahead, Ahead { samples: 110, series });
+        } else {
+            assert!(ahead.samples <= counted, "never more than is counted: {ahead:?}");
+        }
+        let large = Budget::new(400, u64::MAX, u64::MAX);
+        assert_eq!(set.samples_ahead(&large).unwrap(), Ahead::default());
+    }
+}
