@@ -261,7 +261,7 @@ impl Trace {
         let is_selector = |r: &&mut Record| r.what.ends_with("selector") && r.pos == pos;
         let active = state.active.clone();
         let mut found = None;
-        if let Some((i, record)) = state.nodes.iter_mut().enumerate().find(|(_, r)| is_selector(&r)) {
+        if let Some((i, record)) = state.nodes.iter_mut().enumerate().find(|(_, r)| is_selector(r)) {
             record.selector = Some(place);
             record.series_out = series as u64;
             record.how = How::Streamed;
