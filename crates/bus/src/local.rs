@@ -1,5 +1,6 @@
 //! The log in segment files of one directory. `docs/format/log.md` has the bytes; one thread per log writes.
 
+mod empty;
 mod frame;
 mod open;
 mod positions;
@@ -22,6 +23,7 @@ use std::{
 
 use host::{Host, Lock};
 
+pub use empty::create_behind;
 pub use settings::{GROUP_BYTES, GROUP_RECORDS, LocalSettings, MAX_RECORD_BYTES, OpenReport};
 
 use crate::{

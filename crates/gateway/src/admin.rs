@@ -35,7 +35,7 @@ pub(crate) async fn compact(State(app): State<Arc<App>>) -> Result<Response, Ref
     Ok(done())
 }
 
-fn done() -> Response {
+pub(crate) fn done() -> Response {
     json(StatusCode::OK, br#"{"status":"success"}"#.to_vec())
 }
 
@@ -46,9 +46,10 @@ pub(crate) fn store_of(app: &App) -> Result<&Arc<store::Store>, Refusal> {
         .ok_or_else(|| Refusal::not_found("the store role does not run in this process"))
 }
 
-fn refusal(e: StoreError) -> Refusal {
+pub(crate) fn refusal(e: StoreError) -> Refusal {
     match e {
         StoreError::NotReady(_) | StoreError::Stopping => Refusal::unavailable(e.to_string()),
+        StoreError::Refused(_) => Refusal::new(StatusCode::CONFLICT, "execution", e.to_string()),
         StoreError::Engine(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "internal", e.to_string()),
     }
 }

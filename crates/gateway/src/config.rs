@@ -83,6 +83,8 @@ pub struct ServerConfig {
     pub stall_seconds: u32,
     /// Bytes a second that a body must arrive at, on average, after `head_seconds`.
     pub body_bytes_per_second_min: u64,
+    /// Whether stored series may be deleted over HTTP (`/api/v1/admin/tsdb/delete_series`).
+    pub delete_api: bool,
 }
 
 impl Default for ServerConfig {
@@ -93,6 +95,7 @@ impl Default for ServerConfig {
             idle_seconds: 120,
             stall_seconds: 60,
             body_bytes_per_second_min: 1024,
+            delete_api: true,
         }
     }
 }

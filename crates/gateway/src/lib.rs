@@ -12,6 +12,7 @@ mod cards;
 mod config;
 mod connection;
 mod ingest;
+mod keeping;
 mod live;
 mod params;
 mod parts;

@@ -14,7 +14,7 @@ const PARAMS_MAX: usize = 10_000;
 const FORM_BYTES_MAX: usize = 1 << 20;
 
 impl Params {
-    /// From the query string and, for POST, the `application/x-www-form-urlencoded` body.
+    /// From the query string and, for POST and PUT, the `application/x-www-form-urlencoded` body.
     pub(crate) async fn of(
         method: &Method,
         query: Option<&str>,
@@ -25,7 +25,7 @@ impl Params {
     ) -> Result<Self, Refusal> {
         let mut params = Params::default();
         params.extend(query.unwrap_or("").as_bytes())?;
-        if method == Method::POST {
+        if method == Method::POST || method == Method::PUT {
             let content = headers
                 .get(header::CONTENT_TYPE)
                 .and_then(|v| v.to_str().ok())

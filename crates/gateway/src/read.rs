@@ -47,16 +47,16 @@ pub(crate) fn is_read_path(path: &str) -> bool {
 }
 
 /// One read request, its parameters and the store behind it.
-struct Ask {
-    app: Arc<App>,
-    tenant: TenantId,
-    params: Params,
+pub(crate) struct Ask {
+    pub(crate) app: Arc<App>,
+    pub(crate) tenant: TenantId,
+    pub(crate) params: Params,
     gzip: bool,
     timeout: Duration,
 }
 
 impl Ask {
-    async fn of(app: Arc<App>, request: Request<Body>) -> Result<Self, Refusal> {
+    pub(crate) async fn of(app: Arc<App>, request: Request<Body>) -> Result<Self, Refusal> {
         let (head, body) = request.into_parts();
         let clock = &*app.parts.host.clock;
         let params = Params::of(
@@ -102,7 +102,7 @@ impl Ask {
     }
 
     /// Runs `work` on the source within the query's bounds.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         weight: Weight,
         work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
@@ -118,7 +118,7 @@ impl Ask {
     }
 
     /// `start` and `end`, open where absent.
-    fn range(&self) -> Result<TimeRange, Refusal> {
+    pub(crate) fn range(&self) -> Result<TimeRange, Refusal> {
         let start_ms = self.params.time_ms("start")?.unwrap_or(i64::MIN);
         let end_ms = self.params.time_ms("end")?.unwrap_or(i64::MAX);
         if end_ms < start_ms {
@@ -130,7 +130,7 @@ impl Ask {
     }
 
     /// The `match[]` selectors, parsed.
-    fn matchers(&self, required: bool) -> Result<Vec<Vec<Matcher>>, Refusal> {
+    pub(crate) fn matchers(&self, required: bool) -> Result<Vec<Vec<Matcher>>, Refusal> {
         let max = self.app.parts.query.matchers_max;
         let texts: Vec<&str> = self.params.all("match[]").collect();
         if texts.is_empty() && required {

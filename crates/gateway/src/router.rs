@@ -14,7 +14,7 @@ use model::TenantId;
 use crate::answer::{Refusal, empty, text};
 use crate::auth::check_origin;
 use crate::parts::App;
-use crate::{admin, cards, ingest, live, read, self_metrics, ui};
+use crate::{admin, cards, ingest, keeping, live, read, self_metrics, ui};
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
 const TENANTS: &str = "/tenants/";
@@ -64,6 +64,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/logout", post(admin::logout))
         .route("/api/v1/admin/flush", post(admin::flush))
         .route("/api/v1/admin/compact", post(admin::compact))
+        .merge(keeping::routes())
         .method_not_allowed_fallback(wrong_method)
         .fallback(elsewhere);
     routes

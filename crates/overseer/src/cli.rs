@@ -51,11 +51,27 @@ pub(crate) enum Command {
     },
     /// Ask a running Overseer (or any Prometheus) a PromQL question.
     Query(QueryArgs),
+    /// Copy everything taken so far to another place, or list, check and delete such backups.
+    ///
+    /// The server on this machine makes a snapshot, and goes on. Where none runs, the data directory is used itself. Files
+    /// that an earlier backup in DIR holds are not copied again.
+    Backup(BackupArgs),
+    /// Make a data directory from a backup, and check it.
+    Restore(RestoreArgs),
     /// Read and check every stored byte of a data directory that no Overseer uses.
     ///
     /// Files are decoded down to each sample and held against manifest, footers and log. Nothing is changed.
     #[command(after_help = "Exit codes: 0 clean, 1 damage found (each is named), 2 it could not be checked.")]
     Verify(VerifyArgs),
+    /// Prove on this machine's disk that what is acknowledged survives kill -9.
+    ///
+    /// Starts a server of its own in an empty directory, writes, kills it at any moment, starts it again and compares, over
+    /// and over. Everything acknowledged must be there once and as it was sent.
+    #[command(
+        after_help = "Exit codes: 0 everything held, 1 something was lost, doubled, changed or invented, \
+2 it could not be tested."
+    )]
+    Crashtest(CrashtestArgs),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -75,6 +91,60 @@ pub(crate) enum ConfigCommand {
     Check,
     /// Print the JSON Schema of overseer.yaml.
     Schema,
+}
+
+/// Examples: overseer backup --to /mnt/backup --keep 14   ·   overseer backup --to /mnt/backup --list
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Directory that holds the backups; made where it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Server to back up; it must run on this machine. Default: the configured listen address.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Afterwards delete all but the newest N.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// List the backups in DIR; make none.
+    #[arg(long, conflicts_with_all = ["delete", "check", "keep", "url"])]
+    pub(crate) list: bool,
+    /// Delete this backup; make none.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["check", "keep", "url"])]
+    pub(crate) delete: Option<String>,
+    /// Read all files of all backups and hold them against their checksums; make none.
+    #[arg(long, conflicts_with_all = ["keep", "url"])]
+    pub(crate) check: bool,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Example: overseer restore --from /mnt/backup --data-dir /var/lib/overseer
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Directory that holds the backups.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// Which of them. Default: the newest.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Example: overseer crashtest --data-dir /mnt/new-disk/test --seconds 300
+#[derive(Debug, Args)]
+pub(crate) struct CrashtestArgs {
+    /// How long to go on.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) seconds: u32,
+    /// How often to kill, instead of for how long.
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    pub(crate) cycles: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Example: overseer verify --data-dir /var/lib/overseer

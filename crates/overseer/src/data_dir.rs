@@ -53,6 +53,10 @@ impl DataDir {
         samples_log_of(&self.path)
     }
 
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -2,9 +2,11 @@
 //! crates; it chooses and connects.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod banner;
 mod cli;
 mod config;
+mod crashtest;
 mod data_dir;
 mod layers;
 mod logging;
@@ -14,6 +16,7 @@ mod query_command;
 mod roles;
 mod run;
 mod self_telemetry;
+mod server_client;
 mod terminal;
 mod verify_command;
 
@@ -36,6 +39,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => run::run(&cli.settings, &[]),
         Some(Command::Run { roles }) => run::run(&cli.settings, &roles),
+        Some(Command::Backup(ask)) => backup::run(&cli.settings, &ask),
+        Some(Command::Restore(ask)) => backup::restore(&cli.settings, &ask),
+        Some(Command::Crashtest(ask)) => crashtest::run(&cli.settings, &ask),
         Some(Command::Verify(ask)) => verify_command::run(&cli.settings, &ask),
         Some(Command::Query(ask)) => query_command::run(&cli.settings, &ask),
         Some(Command::Config {

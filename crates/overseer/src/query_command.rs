@@ -1,46 +1,21 @@
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http::Method;
 use serde_json::Value;
 
 use crate::cli::{QueryArgs, Settings};
-use crate::{Failure, config, layers, terminal};
+use crate::server_client::{ServerClient, encode};
+use crate::{Failure, config, terminal};
 
 /// Points of a range when no step is given.
 const POINTS: i64 = 60;
-const ANSWER_BYTES_MAX: usize = 256 << 20;
-const TIMEOUT: Duration = Duration::from_secs(120);
 /// Width of a sparkline.
 const SPARKS: usize = 60;
 
 pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
     let (config, _) = config::load(settings)?;
-    let url = match &ask.url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("http://{}", local(&config.listen)),
-    };
-    // a token from the configuration is for the server it configures, not for any that is named
-    let token_file = if ask.url.is_some() {
-        &settings.token_file
-    } else {
-        &config.token_file
-    };
-    let token = match token_file {
-        Some(file) => Some(layers::text_of(file)?.trim().to_owned()),
-        None => None,
-    };
+    let server = ServerClient::new(settings, &config, ask.url.as_deref())?;
     let (path, form) = request_of(ask)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
-    let body = runtime
-        .block_on(async { tokio::time::timeout(TIMEOUT, post(&format!("{url}{path}"), form, token.as_deref())).await })
-        .map_err(|_| Failure::failed(format!("{url} did not answer within {} s", TIMEOUT.as_secs())))??;
+    let body = server.send(Method::POST, path, form)?;
+    let url = server.url();
     if ask.json {
         terminal::say(&String::from_utf8_lossy(&body));
     }
@@ -64,14 +39,6 @@ pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// The listen address as this machine reaches it.
-fn local(listen: &str) -> String {
-    match listen.rsplit_once(':') {
-        Some(("0.0.0.0" | "[::]", port)) => format!("127.0.0.1:{port}"),
-        _ => listen.to_owned(),
-    }
 }
 
 fn request_of(ask: &QueryArgs) -> Result<(&'static str, String), Failure> {
@@ -111,54 +78,6 @@ fn duration(flag: &str, text: &str) -> Result<i64, Failure> {
             "{flag} {text:?}: a duration such as 15m, 6h or 7d is right"
         ))),
     }
-}
-
-fn encode(form: &[(&str, String)]) -> String {
-    let mut out = String::new();
-    for (name, value) in form {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        out.push_str(name);
-        out.push('=');
-        for b in value.bytes() {
-            if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
-                out.push(char::from(b));
-            } else {
-                out.push_str(&format!("%{b:02X}"));
-            }
-        }
-    }
-    out
-}
-
-async fn post(url: &str, form: String, token: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_native_roots()
-        .map_err(|e| Failure::failed(format!("the system's certificates cannot be read: {e}")))?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-    let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let request = request
-        .body(Full::from(form))
-        .map_err(|e| Failure::misuse(format!("--url {url:?} is no address: {e}")))?;
-    let unreachable = |e: &dyn std::error::Error| {
-        let cause = e.source().map(|s| format!(": {s}")).unwrap_or_default();
-        Failure::failed(format!(
-            "{url} cannot be reached ({e}{cause}); is Overseer running there?"
-        ))
-    };
-    let response = client.request(request).await.map_err(|e| unreachable(&e))?;
-    let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(|e| Failure::failed(format!("the answer of {url} cannot be read: {e}")))?;
-    Ok(body.to_bytes().to_vec())
 }
 
 /// Lines for a person: a table for instant answers, a sparkline a series for ranges.
@@ -279,14 +198,6 @@ mod tests {
             render(&data)[0].contains("▁▂▃▄▅▆▇█  0 … 7, last 7"),
             "{:?}",
             render(&data)
-        );
-    }
-
-    #[test]
-    fn forms_are_encoded() {
-        assert_eq!(
-            encode(&[("query", "a{b=\"c d\"}".into())]),
-            "query=a%7Bb%3D%22c%20d%22%7D"
         );
     }
 }

@@ -21,7 +21,7 @@ use crate::roles::{Role, Roles};
 use crate::{Failure, VERSION, banner, config, layers, logging, own_host, self_telemetry};
 
 /// How long the log may take to write what is queued when the process stops.
-const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 /// How long tasks may take to end before they are dropped.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
@@ -168,14 +168,14 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Opened {
+pub(crate) struct Opened {
     table: Arc<SeriesTable>,
-    log: Arc<dyn Log<model::Record>>,
-    store: Arc<Store>,
+    pub(crate) log: Arc<dyn Log<model::Record>>,
+    pub(crate) store: Arc<Store>,
 }
 
 /// Table, engine, log, store: each needs the one before.
-fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<Opened, Failure> {
+pub(crate) fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<Opened, Failure> {
     let mut seed = [0u8; 16];
     host.random.fill(&mut seed);
     let table = Arc::new(SeriesTable::new(seed));
@@ -204,6 +204,7 @@ fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<Opened, Fail
     let parts = StoreParts {
         host: host.clone(),
         dir: data_dir.series(),
+        snapshots: data_dir.snapshots(),
         table: Arc::clone(&table),
         engine,
         log: Arc::clone(&log),

@@ -207,7 +207,7 @@ fn lost_records(positions: Option<(u64, u64)>, applied: u64) -> String {
     }
 }
 
-fn lines(c: &Checked) -> Vec<String> {
+pub(crate) fn lines(c: &Checked) -> Vec<String> {
     let mut out = Vec::new();
     for f in c.findings.iter().take(PRINTED_MAX) {
         let place = if f.length > 0 {

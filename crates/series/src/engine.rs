@@ -12,10 +12,12 @@ mod order;
 mod quarantine;
 mod seal;
 mod selection;
+mod snapshot;
 mod source;
 #[cfg(test)]
 pub(crate) mod tests;
 mod view;
+mod weigh;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,7 +37,9 @@ pub(crate) use open::{IDENTITY, read_identity};
 use quarantine::Quarantine;
 pub use quarantine::Quarantined;
 pub(crate) use quarantine::describe;
+pub use snapshot::SnapshotReport;
 pub(crate) use view::View;
+pub use weigh::Weight;
 
 /// Unsealed samples, as a multiple of what makes a seal due, at which the heads count as overfull.
 const OVERFULL: usize = 4;

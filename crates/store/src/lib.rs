@@ -7,10 +7,12 @@ mod codec;
 mod config;
 mod maintenance;
 mod role;
+mod snapshot;
 
 pub use codec::{RecordCodec, RecordDecode};
 pub use config::StoreConfig;
 pub use role::{NotReady, Readiness, Store, StoreError, StoreParts, StoreStats};
+pub use snapshot::{Snapshot, is_snapshot_name, remove_tree, snapshot_name};
 
 /// The store's name as a consumer of the samples topic; its log keeps what it has not sealed.
 pub const CONSUMER: &str = "store";

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use series::engine::Engine;
 use tokio::sync::oneshot;
 
 use crate::role::StoreError;
+use crate::snapshot::{self, Snapshot};
 use crate::{CONSUMER, StoreConfig};
 
 /// How often it is looked whether a seal is due.
@@ -29,6 +31,8 @@ pub(crate) enum Command {
 
 enum Message {
     Run(Command, oneshot::Sender<Result<(), StoreError>>),
+    /// Base directory and name.
+    Snapshot(PathBuf, String, oneshot::Sender<Result<Snapshot, StoreError>>),
     Stop,
 }
 
@@ -78,6 +82,14 @@ impl Maintenance {
         let (reply, answer) = oneshot::channel();
         self.sender
             .try_send(Message::Run(command, reply))
+            .map_err(|_| StoreError::Stopping)?;
+        answer.await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    pub(crate) async fn snapshot(&self, base: PathBuf, name: String) -> Result<Snapshot, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.sender
+            .try_send(Message::Snapshot(base, name, reply))
             .map_err(|_| StoreError::Stopping)?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
@@ -132,6 +144,12 @@ impl Worker {
                 Ok(Message::Run(command, reply)) => {
                     let done = self.command(&command);
                     let _ = reply.send(done);
+                }
+                Ok(Message::Snapshot(base, name, reply)) => {
+                    let made = self
+                        .seal()
+                        .and_then(|()| snapshot::make(&self.host, &self.engine, &base, &name));
+                    let _ = reply.send(made);
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     // the next start then has nothing to replay; what cannot be sealed now is in the log

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::StoreConfig;
 use crate::maintenance::{Command, Maintenance};
+use crate::snapshot::Snapshot;
 use crate::{CONSUMER, RecordCodec};
 
 /// How long the apply thread waits for a record before it looks whether it should stop.
@@ -29,6 +30,8 @@ pub struct StoreParts {
     pub host: Host,
     /// The engine's directory.
     pub dir: PathBuf,
+    /// Where snapshots are made; on the file system of `dir`, so that they cost no space.
+    pub snapshots: PathBuf,
     pub table: Arc<SeriesTable>,
     pub engine: Arc<Engine>,
     pub log: Arc<dyn Log<Record>>,
@@ -43,6 +46,7 @@ pub struct Store {
     replay_to: Position,
     shared: Arc<Shared>,
     maintenance: Maintenance,
+    snapshots: PathBuf,
     apply: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -83,6 +87,9 @@ pub enum StoreError {
     Engine(String),
     #[error("the store is stopping")]
     Stopping,
+    /// It will fail again until something is changed.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Figures of the role and its engine.
@@ -121,6 +128,7 @@ impl Store {
         let StoreParts {
             host,
             dir,
+            snapshots,
             table,
             engine,
             log,
@@ -151,6 +159,7 @@ impl Store {
             applied,
             shared,
             maintenance,
+            snapshots,
             apply: Mutex::new(Some(thread)),
         })
     }
@@ -198,6 +207,18 @@ impl Store {
     pub async fn compact(&self) -> Result<(), StoreError> {
         self.barrier().await?;
         self.maintenance.run(Command::Compact).await
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn snapshot_dir(&self) -> &Path {
+        &self.snapshots
+    }
+
+    pub(crate) async fn maintenance_snapshot(&self, name: String) -> Result<Snapshot, StoreError> {
+        self.maintenance.snapshot(self.snapshots.clone(), name).await
     }
 
     pub fn stats(&self) -> StoreStats {

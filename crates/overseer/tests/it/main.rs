@@ -6,11 +6,14 @@
     clippy::disallowed_methods
 )]
 
+mod backup;
 mod bad_input;
 mod client;
 mod clients;
 mod corruption;
 mod crash;
+mod crashtest;
+mod delete;
 mod full_disk;
 mod ingest;
 mod read_api;

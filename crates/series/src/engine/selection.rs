@@ -156,7 +156,7 @@ impl Selection {
     }
 
     /// Calls `each` with the chunks of an entry that overlap the range, block by block in rising priority.
-    fn chunks(
+    pub(super) fn chunks(
         &self,
         index: usize,
         range: TimeRange,

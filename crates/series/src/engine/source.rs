@@ -18,7 +18,7 @@ use crate::head::Mark;
 const NONE: Number = Number::MAX;
 
 impl Engine {
-    fn selection(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Selection, SourceError> {
+    pub(super) fn selection(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Selection, SourceError> {
         let (tenant, range, want) = (request.tenant, request.range, request.hints.want);
         let table = &self.shared.table;
         let shown = self.shown.load(Relaxed);

@@ -2,6 +2,7 @@ mod crash;
 pub(crate) mod damage;
 mod deltas;
 mod format;
+mod keeping;
 pub(crate) mod model_based;
 mod reads;
 mod snapshot;

@@ -371,3 +371,18 @@ fn an_open_reader_keeps_its_segment_through_retention() {
     };
     assert!(item.starts_with('z'));
 }
+
+#[test]
+fn an_empty_log_goes_on_behind_a_position() {
+    let machine = Machine::new(1);
+    crate::local::create_behind(&machine.host(), Path::new(DIR), 41).unwrap();
+    let report =
+        crate::local::verify::verify(&machine.host(), Path::new(DIR), 41, super::Reader::default, &mut |_| {}).unwrap();
+    assert_eq!((report.findings, report.last), (Vec::new(), 41));
+    let mut bench = Bench::on(&machine);
+    assert_eq!((bench.report().durable, bench.report().first_kept), (41, 42));
+    assert_eq!(bench.report().quarantined, []);
+    assert_eq!(bench.send("next"), Ok(42));
+    assert_eq!(bench.read(41).texts(), ["next"]);
+    assert!(crate::local::create_behind(&machine.host(), Path::new(DIR), 41).is_err());
+}

@@ -1,0 +1,175 @@
+//! Deleting, copying and weighing what is stored. None of it by GET.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use http::StatusCode;
+use model::{Delete, Matcher, Record};
+use serde_json::{Value, json};
+use store::Snapshot;
+
+use crate::admin::{done, refusal, store_of};
+use crate::answer::{Refusal, empty, json as answer};
+use crate::parts::App;
+use crate::pool::Weight;
+use crate::read::Ask;
+
+/// Routes as Prometheus has them under `admin/tsdb`, and Overseer's own.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route(
+            "/api/v1/admin/tsdb/delete_series",
+            post(delete_series).put(delete_series),
+        )
+        .route("/api/v1/admin/tsdb/clean_tombstones", post(clean).put(clean))
+        .route(
+            "/api/v1/admin/tsdb/snapshot",
+            post(snapshot_by_name).put(snapshot_by_name),
+        )
+        .route("/api/v1/admin/snapshot", post(snapshot))
+        .route("/api/v1/admin/snapshots", get(snapshots))
+        .route("/api/v1/admin/snapshots/{name}", delete(remove_snapshot))
+}
+
+fn success(data: &Value) -> Response {
+    answer(
+        StatusCode::OK,
+        json!({ "status": "success", "data": data }).to_string().into_bytes(),
+    )
+}
+
+fn deletes_allowed(app: &App) -> Result<(), Refusal> {
+    if app.parts.server.delete_api {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "deleting over HTTP is switched off (server.delete_api)",
+    ))
+}
+
+/// Takes out the samples that a selector matches, within the range; 204 once that is durable. With `dry_run=1` only says
+/// what would go.
+async fn delete_series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(Arc::clone(&app), request).await?;
+    deletes_allowed(&app)?;
+    let selectors = ask.matchers(true)?;
+    let (tenant, range) = (ask.tenant, ask.range()?);
+    match ask.params.get("dry_run").unwrap_or("") {
+        "" | "0" | "false" => {}
+        "1" | "true" => return dry_run(ask, selectors).await,
+        other => return Err(crate::params::invalid("dry_run", other, "1 or 0")),
+    }
+    let publisher = app
+        .parts
+        .publisher
+        .as_ref()
+        .ok_or_else(|| Refusal::not_found("the ingress role does not run in this process"))?;
+    for matchers in selectors {
+        let shown = shown(&matchers);
+        let delete = Delete {
+            tenant,
+            matchers,
+            range,
+        };
+        let position = publisher.record(Record::Delete(delete)).await?;
+        tracing::info!(
+            position,
+            selector = shown,
+            start_ms = range.start_ms,
+            end_ms = range.end_ms,
+            "series deleted"
+        );
+    }
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+async fn dry_run(ask: Ask, selectors: Vec<Vec<Matcher>>) -> Result<Response, Refusal> {
+    let store = Arc::clone(store_of(&ask.app)?);
+    let (tenant, range) = (ask.tenant, ask.range()?);
+    let rows = ask
+        .run(Weight::Heavy, move |_, budget| {
+            let mut rows = Vec::new();
+            for matchers in selectors {
+                let w = store.weigh(tenant, &matchers, range, budget)?;
+                let selector = shown(&matchers);
+                rows.push(json!({ "selector": selector, "series": w.series, "samples": w.samples, "bytes": w.bytes }));
+            }
+            Ok(rows)
+        })
+        .await?;
+    let sum = |name: &str| -> u64 { rows.iter().filter_map(|r| r[name].as_u64()).sum() };
+    Ok(success(&json!({
+        "dryRun": true,
+        "series": sum("series"),
+        "samples": sum("samples"),
+        "bytes": sum("bytes"),
+        "selectors": rows,
+    })))
+}
+
+fn shown(matchers: &[Matcher]) -> String {
+    let parts: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", parts.join(","))
+}
+
+/// Frees the space of what was deleted: files that deletes concern are written anew.
+async fn clean(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    deletes_allowed(&app)?;
+    store_of(&app)?.compact().await.map_err(refusal)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn described(s: &Snapshot) -> Value {
+    let path = std::path::absolute(&s.path).unwrap_or_else(|_| s.path.clone());
+    let mut one = json!({
+        "name": s.name,
+        "path": path.display().to_string(),
+        "files": s.files,
+        "bytes": s.bytes,
+    });
+    if let Some(made) = &s.made {
+        one["position"] = made.position.into();
+        one["samples"] = made.samples.into();
+        one["missing"] = json!(made.missing);
+    }
+    one
+}
+
+async fn make(app: &App) -> Result<Snapshot, Refusal> {
+    store_of(app)?.snapshot(&app.parts.host).await.map_err(refusal)
+}
+
+async fn snapshot(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    Ok(success(&described(&make(&app).await?)))
+}
+
+/// As Prometheus answers; `skip_head` is not looked at: everything taken is in it.
+async fn snapshot_by_name(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    Ok(success(&json!({ "name": make(&app).await?.name })))
+}
+
+async fn snapshots(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let list = store_of(&app)?.snapshots(&*app.parts.host.files).map_err(refusal)?;
+    Ok(success(&json!(list.iter().map(described).collect::<Vec<_>>())))
+}
+
+async fn remove_snapshot(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let Path(name) = name.map_err(|_| Refusal::bad_data("the snapshot's name is not valid UTF-8"))?;
+    let files = &*app.parts.host.files;
+    if store_of(&app)?.remove_snapshot(files, &name).map_err(refusal)? {
+        Ok(done())
+    } else {
+        let name: String = name.chars().take(80).collect();
+        Err(Refusal::not_found(format!("there is no snapshot {name:?}")))
+    }
+}
