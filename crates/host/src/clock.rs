@@ -6,4 +6,9 @@ pub trait Clock: Send + Sync {
 
     /// Time since some fixed moment; never goes back.
     fn monotonic(&self) -> Duration;
+
+    /// Lets so much time pass.
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }

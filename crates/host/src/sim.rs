@@ -78,6 +78,11 @@ impl Clock for SimClock {
     fn monotonic(&self) -> Duration {
         Duration::from_nanos(self.monotonic_ns.load(Ordering::SeqCst))
     }
+
+    /// Nobody waits: the clock is advanced.
+    fn sleep(&self, time: Duration) {
+        self.advance(time);
+    }
 }
 
 pub struct SimRandom(Mutex<Dice>);
@@ -138,7 +143,7 @@ pub struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Every call below but `Read`.
+    /// Every call below but `Read` and `Open`.
     Change,
     Write,
     /// Of a file.
@@ -149,6 +154,8 @@ pub enum Operation {
     /// `set_len` and `allocate`.
     Resize,
     Read,
+    /// Opening a file that exists.
+    Open,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +165,8 @@ pub enum Failure {
     Io,
     /// ENOSPC and no effect.
     NoSpace,
+    /// EMFILE and no effect.
+    TooManyOpen,
     /// A write that stops halfway with EIO.
     Short,
     /// The process is stopped within this call: it and all later ones fail until `kill` or `crash`.

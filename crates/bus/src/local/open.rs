@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use host::{File, Host, OpenMode};
+use host::{File, Host, OpenMode, Refusal, patiently, read_around, read_file_around};
 
 use crate::{
     Position, Quarantined,
@@ -13,7 +13,7 @@ use crate::{
         frame::{BLOCK, Close, HeaderError, LogId, RECORDS_AT, SegmentHeader, VERSION},
         positions::{Positions, Statement},
         scan::{Survey, survey},
-        segment::{Segment, shown},
+        segment::{Segment, is_unread, set_aside, shown},
         writer::Spare,
     },
 };
@@ -47,6 +47,8 @@ pub(super) struct Candidate {
     pub(super) header: Option<SegmentHeader>,
     pub(super) close: Option<Close>,
     pub(super) trouble: Option<String>,
+    /// It could not be read, which says nothing of what it holds.
+    unread: bool,
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -54,24 +56,12 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |error| OpenError::Io { path, error }
 }
 
-fn read_some(file: &dyn File, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    let mut at = 0;
-    while at < len {
-        match file.read_at(&mut bytes[at..], at as u64)? {
-            0 => break,
-            n => at += n,
-        }
-    }
-    bytes.truncate(at);
-    Ok(bytes)
-}
-
 /// Reads headers, decides what counts, names what is missing. Damage is no error.
 pub(crate) fn recover(host: &Host, dir: &Path, known: Position) -> Result<Opened, OpenError> {
     let files = &host.files;
     let mut candidates = Vec::new();
     let mut spares = Vec::new();
+    let mut aside = Vec::new();
     for entry in files.list(dir).map_err(failed(dir))? {
         let path = dir.join(&entry.name);
         if entry.is_dir {
@@ -79,6 +69,8 @@ pub(crate) fn recover(host: &Host, dir: &Path, known: Position) -> Result<Opened
         }
         if let Some(first) = Segment::parse_name(&entry.name) {
             candidates.push(examine(host, path, first, entry.len)?);
+        } else if is_unread(&entry.name) {
+            aside.push(entry.name);
         } else if entry.name.ends_with(".spare") {
             spares.push(Spare { path, len: entry.len });
         } else if entry.name.ends_with(".tmp") {
@@ -86,14 +78,18 @@ pub(crate) fn recover(host: &Host, dir: &Path, known: Position) -> Result<Opened
         }
     }
     let mut damage = Vec::new();
-    let log = identity(host, dir, &candidates, &mut damage);
+    for name in aside {
+        let reason = "log segment that could not be read, kept under this name; its records were passed over";
+        damage.push(note(&dir.join(name), 0, 0, None, reason));
+    }
+    let log = identity(host, dir, &candidates, &mut damage)?;
     for candidate in &mut candidates {
         if candidate.header.is_some_and(|h| h.log != log) {
             candidate.header = None;
             candidate.trouble = Some("segment of another log".to_owned());
         }
     }
-    let (positions, statement) = match Positions::open(&**files, dir) {
+    let (positions, statement) = match patiently(&*host.clock, || Positions::open(&**files, dir)) {
         Ok((positions, statement, damaged)) => {
             let statement = statement.filter(|s| s.log == log);
             if damaged || (statement.is_none() && !candidates.is_empty()) {
@@ -170,16 +166,23 @@ pub(super) fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> 
         header: None,
         close: None,
         trouble: None,
+        unread: false,
     };
-    let read = host
-        .files
-        .open(&candidate.path, OpenMode::Write)
-        .or_else(|_| host.files.open(&candidate.path, OpenMode::Read))
-        .and_then(|file| read_some(&*file, RECORDS_AT as usize).map(|bytes| (file, bytes)));
+    let path = &candidate.path;
+    let mut unread = Vec::new();
+    let read = patiently(&*host.clock, || {
+        unread.clear();
+        let file = (host.files.open(path, OpenMode::Write)).or_else(|_| host.files.open(path, OpenMode::Read))?;
+        let mut bytes = vec![0; RECORDS_AT as usize];
+        let read = read_around(&*file, &mut bytes, 0, &mut unread)?;
+        bytes.truncate(read);
+        Ok((file, bytes))
+    });
     let (file, bytes) = match read {
         Ok(read) => read,
         Err(error) => {
-            candidate.trouble = Some(format!("unreadable: {error}"));
+            candidate.unread = Refusal::of(&error) != Refusal::Missing;
+            candidate.trouble = Some(format!("cannot be read ({error}); the file is kept"));
             return Ok(candidate);
         }
     };
@@ -203,10 +206,18 @@ pub(super) fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> 
     }
     if let Some(header) = candidate.header {
         candidate.close = copies.iter().find_map(|copy| Close::parse(copy, header.identity()));
-        candidate.trouble = (damaged > 0).then(|| "one of two header copies is damaged (checksum)".to_owned());
+        let how = if unread.is_empty() {
+            "is damaged (checksum)"
+        } else {
+            "cannot be read (I/O error)"
+        };
+        candidate.trouble = (damaged > 0).then(|| format!("one of two header copies {how}"));
     } else if candidate.trouble.is_none() {
+        candidate.unread = !unread.is_empty();
         let what = if len == 0 {
             "emptied"
+        } else if candidate.unread {
+            "header cannot be read (I/O error); the file is kept"
         } else {
             "header damaged (checksum)"
         };
@@ -217,12 +228,31 @@ pub(super) fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> 
 }
 
 /// The log's id: from its file, else from the newest header, else a new one.
-fn identity(host: &Host, dir: &Path, candidates: &[Candidate], damage: &mut Vec<Quarantined>) -> LogId {
+fn identity(
+    host: &Host,
+    dir: &Path,
+    candidates: &[Candidate],
+    damage: &mut Vec<Quarantined>,
+) -> Result<LogId, OpenError> {
     let path = dir.join(ID_FILE);
-    let text = host.files.read(&path).unwrap_or_default();
+    let (text, unread) = match read_file_around(&*host.files, &*host.clock, &path) {
+        Ok((text, unread)) => (text, !unread.is_empty()),
+        Err(error) if Refusal::of(&error) == Refusal::Missing => (Vec::new(), false),
+        // every header repeats it; without one it has to be known
+        Err(error) if candidates.iter().all(|c| c.header.is_none()) => return Err(failed(&path)(error)),
+        Err(error) => {
+            tracing::warn!(file = %shown(&path), %error, "log.id cannot be read");
+            (Vec::new(), true)
+        }
+    };
     let (found, whole) = told_id(&text, candidates);
     if let Some(id) = found.filter(|_| whole) {
-        return id;
+        return Ok(id);
+    }
+    if let Some(id) = found.filter(|_| unread) {
+        let reason = "log.id cannot be read; the segment headers repeat it";
+        damage.push(note(&path, 0, text.len() as u64, None, reason));
+        return Ok(id);
     }
     if !candidates.is_empty() {
         damage.push(note(
@@ -242,7 +272,7 @@ fn identity(host: &Host, dir: &Path, candidates: &[Candidate], damage: &mut Vec<
         // every header repeats it
         tracing::warn!(file = %shown(&path), %error, "log.id could not be written");
     }
-    id
+    Ok(id)
 }
 
 /// The id as its file tells it, else as the newest header does; whether the file is whole.
@@ -297,11 +327,13 @@ fn assemble(
         })
         .collect();
     let mut unclear: Option<(PathBuf, Position, String, u64)> = None;
-    for (candidate, fence) in candidates.into_iter().zip(fences) {
+    for (mut candidate, fence) in candidates.into_iter().zip(fences) {
         let is_newest = fence.is_none();
         if first_kept.is_some_and(|kept| fence.is_some_and(|f| f < kept) && candidate.first < kept) {
             // dropped before the stop, and still there
-            let _ = host.files.remove(&candidate.path);
+            if !candidate.unread {
+                let _ = host.files.remove(&candidate.path);
+            }
             continue;
         }
         let from = match reached {
@@ -312,6 +344,9 @@ fn assemble(
             Some(reached) => reached,
         };
         let (Some(file), Some(header)) = (candidate.file, candidate.header) else {
+            if candidate.unread {
+                candidate.path = set_aside(&*host.files, &candidate.path);
+            }
             let why = candidate.trouble.unwrap_or_else(|| "unreadable".to_owned());
             if let Some((path, first, why, len)) = unclear.take() {
                 out.damage
@@ -408,7 +443,8 @@ fn settle(
     ) {
         Ok(found) => found,
         Err(error) => {
-            let reason = format!("damaged, it cannot be read: {error}");
+            segment.set_unread();
+            let reason = format!("cannot be read ({error}); the file is kept");
             out.damage.push(Quarantined {
                 since_ms,
                 ..note(&segment.path, 0, len, None, &reason)
@@ -416,8 +452,15 @@ fn settle(
             return segment.first() - 1;
         }
     };
+    if found.unread {
+        segment.set_unread();
+    }
     for hole in &found.holes {
-        let reason = "checksum mismatch or missing bytes";
+        let reason = if hole.unread {
+            "cannot be read (I/O error); the file is kept"
+        } else {
+            "checksum mismatch or missing bytes"
+        };
         let entry = note(&segment.path, hole.offset, hole.length, hole.positions, reason);
         out.damage.push(Quarantined { since_ms, ..entry });
     }

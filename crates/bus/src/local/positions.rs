@@ -1,7 +1,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use crc32c::crc32c;
-use host::{File, Files, OpenMode};
+use host::{File, Files, OpenMode, read_around};
 
 use crate::{
     Position,
@@ -48,13 +48,9 @@ impl Positions {
         let mut damaged = false;
         for slot in 0..SLOTS {
             let mut bytes = [0; LEN];
-            let mut n = 0;
-            while n < LEN {
-                match file.read_at(&mut bytes[n..], slot * SLOT + n as u64)? {
-                    0 => break,
-                    read => n += read,
-                }
-            }
+            let mut unread = Vec::new();
+            let n = read_around(&*file, &mut bytes, slot * SLOT, &mut unread)?;
+            damaged |= !unread.is_empty();
             match parse(&bytes[..n]) {
                 Some(found) => {
                     if slot != LAZY && found.0 > synced.0 {

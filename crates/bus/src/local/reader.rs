@@ -243,7 +243,7 @@ impl<D: Decode> Replay<D> {
                     let first = self.expected;
                     if position > first {
                         // the hole is told first; the record is met again
-                        self.scan = Scan::new(Arc::clone(&self.segment.file), self.segment.identity, offset);
+                        self.scan.go_to(offset);
                         let until = (position - 1).min(last);
                         self.expected = until + 1;
                         let (at, length) = hole.take().unwrap_or((offset, 0));
@@ -290,7 +290,7 @@ impl<D: Decode> Replay<D> {
                     let first = self.expected;
                     self.expected = last + 1;
                     // what is appended later starts here
-                    self.scan = Scan::new(Arc::clone(&self.segment.file), self.segment.identity, limit);
+                    self.scan.go_to(limit);
                     let (at, before) = hole.unwrap_or((offset, 0));
                     if last > delivered {
                         return Ok(self.lost(shared, first.max(delivered + 1), last, at, before + rest));
@@ -302,15 +302,23 @@ impl<D: Decode> Replay<D> {
 
     fn lost<T>(&self, shared: &Shared<T>, first: Position, last: Position, offset: u64, length: u64) -> Step<D::Item> {
         let file = shown(&self.segment.path);
-        let detail =
-            format!("{file}: {length} bytes at {offset} are damaged (checksum); positions {first} to {last} are lost");
+        let unread = self.scan.unread_in(offset, length);
+        let (how, reason) = if unread {
+            self.segment.set_unread();
+            let reason = format!("{length} bytes at {offset} cannot be read (I/O error); the file is kept");
+            ("cannot be read (I/O error)", reason)
+        } else {
+            let reason = format!("checksum mismatch over {length} bytes at {offset}");
+            ("are damaged (checksum)", reason)
+        };
+        let detail = format!("{file}: {length} bytes at {offset} {how}; positions {first} to {last} are lost");
         shared.report(Quarantined {
             file,
             offset,
             length,
             positions: Some((first, last)),
             since_ms: Some(self.segment.header.created_ms),
-            reason: format!("checksum mismatch over {length} bytes at {offset}"),
+            reason,
         });
         Step::Lost {
             first,

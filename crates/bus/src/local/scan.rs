@@ -1,6 +1,6 @@
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
-use host::File;
+use host::{File, read_around};
 
 use crate::{
     Position,
@@ -19,6 +19,8 @@ pub(crate) struct Scan {
     base: u64,
     /// Next byte to look at.
     at: u64,
+    /// Stretches that the device did not give; they were taken for zeros.
+    unread: Vec<Range<u64>>,
 }
 
 pub(crate) enum Found<'a> {
@@ -42,7 +44,18 @@ impl Scan {
             buffer: Vec::new(),
             base: from,
             at: from,
+            unread: Vec::new(),
         }
+    }
+
+    /// Whether the device gave none of some bytes among these.
+    pub(crate) fn unread_in(&self, offset: u64, length: u64) -> bool {
+        self.unread.iter().any(|u| u.start < offset + length && offset < u.end)
+    }
+
+    /// Goes on from elsewhere.
+    pub(crate) fn go_to(&mut self, offset: u64) {
+        self.at = offset;
     }
 
     /// What is at the present offset, not looking at bytes from `limit` on; steps over it.
@@ -105,18 +118,14 @@ impl Scan {
         let kept = self.buffer.len();
         let want = (limit - offset).min(len.max(READ_BYTES as u64)) as usize;
         self.buffer.resize(want.max(kept), 0);
-        let mut filled = kept;
-        while filled < self.buffer.len() {
-            let read = self.file.read_at(&mut self.buffer[filled..], self.base + filled as u64);
-            match read {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) => {
-                    self.buffer.truncate(filled);
-                    return Err(error);
-                }
+        let from = self.base + kept as u64;
+        let filled = match read_around(&*self.file, &mut self.buffer[kept..], from, &mut self.unread) {
+            Ok(read) => kept + read,
+            Err(error) => {
+                self.buffer.truncate(kept);
+                return Err(error);
             }
-        }
+        };
         self.buffer.truncate(filled);
         Ok(self.buffer.len() as u64 >= len)
     }
@@ -173,6 +182,8 @@ pub(crate) struct Hole {
     pub(crate) offset: u64,
     pub(crate) length: u64,
     pub(crate) positions: Option<(Position, Position)>,
+    /// The device did not give these bytes, or some of them.
+    pub(crate) unread: bool,
 }
 
 /// What a segment that nobody closed holds.
@@ -186,6 +197,8 @@ pub(crate) struct Survey {
     pub(crate) trailer_at: u64,
     /// Highest position known to have been durable.
     pub(crate) stated: Position,
+    /// The device did not give some bytes of the file.
+    pub(crate) unread: bool,
 }
 
 /// Reads a whole segment. `known` is a position known to have been durable from elsewhere, `fence` the last that may
@@ -242,13 +255,16 @@ pub(crate) fn survey(
         holes: Vec::new(),
         trailer_at,
         stated,
+        unread: !scan.unread.is_empty(),
     };
     for record in &seen {
         let missing = record.position > survey.last + 1;
-        if missing && survey.last >= stated {
+        // what cannot be read may have been acknowledged, and what comes behind it as well
+        let unread = missing && scan.unread_in(survey.end, record.offset - survey.end);
+        if missing && !unread && survey.last >= stated {
             break;
         }
-        if missing && record.position > stated + 1 {
+        if missing && !unread && record.position > stated + 1 {
             // part of the gap was acknowledged, part of it and all behind it was not finished
             break;
         }
@@ -257,6 +273,7 @@ pub(crate) fn survey(
                 offset: survey.end,
                 length: record.offset - survey.end,
                 positions: Some((survey.last + 1, record.position - 1)),
+                unread,
             });
         }
         survey.last = record.position;
@@ -270,7 +287,20 @@ pub(crate) fn survey(
             offset: survey.end,
             length: len.saturating_sub(survey.end),
             positions: Some((survey.last + 1, stated)),
+            unread: scan.unread_in(survey.end, len.saturating_sub(survey.end)),
         });
+    }
+    for u in &scan.unread {
+        // what these held is not known: nothing, or records that nobody tells of
+        let told = |h: &Hole| h.offset < u.end && u.start < h.offset + h.length;
+        if !survey.holes.iter().any(told) {
+            survey.holes.push(Hole {
+                offset: u.start,
+                length: u.end - u.start,
+                positions: None,
+                unread: true,
+            });
+        }
     }
     if trailer_at >= survey.end && rest_at > trailer_at {
         survey.end = rest_at;

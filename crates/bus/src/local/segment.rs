@@ -3,11 +3,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use host::File;
+use host::{File, Files};
 
 use crate::{
     Position,
@@ -27,6 +27,8 @@ pub(crate) struct Segment {
     trailer_at: AtomicU64,
     /// Bytes of the file.
     len: AtomicU64,
+    /// The device did not give some of its bytes: the file is kept when it is no longer needed.
+    unread: AtomicBool,
 }
 
 impl Segment {
@@ -39,6 +41,7 @@ impl Segment {
             end: AtomicU64::new(RECORDS_AT),
             trailer_at: AtomicU64::new(0),
             len: AtomicU64::new(len),
+            unread: AtomicBool::new(false),
             header,
         }
     }
@@ -75,6 +78,14 @@ impl Segment {
         self.len.store(len, Ordering::Release);
     }
 
+    pub(crate) fn unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_unread(&self) {
+        self.unread.store(true, Ordering::Release);
+    }
+
     /// What is durable now. A reader takes `last` first, so the end goes first here.
     pub(crate) fn extend(&self, last: Position, end: u64) {
         self.end.store(end, Ordering::Release);
@@ -107,6 +118,29 @@ impl Segment {
         let mut payload = vec![0; header.length as usize];
         self.file.read_exact_at(&mut payload, at + RECORD_HEADER as u64).ok()?;
         header.holds(&payload).then_some(payload)
+    }
+}
+
+/// Ends the names of segments that are kept because they could not be read.
+const UNREAD: &str = ".unread";
+
+/// Whether a file of this name is a segment that was set aside.
+pub(crate) fn is_unread(name: &str) -> bool {
+    name.strip_suffix(UNREAD)
+        .is_some_and(|n| Segment::parse_name(n).is_some())
+}
+
+/// Gives a segment a name under which nothing uses or removes it; the path it has afterwards.
+pub(crate) fn set_aside(files: &dyn Files, path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNREAD);
+    let aside = PathBuf::from(name);
+    match files.rename(path, &aside) {
+        Ok(()) => aside,
+        Err(error) => {
+            tracing::warn!(file = %shown(path), %error, "a log segment that cannot be read could not be set aside");
+            path.to_owned()
+        }
     }
 }
 

@@ -2,6 +2,7 @@ mod bytes;
 mod damage;
 mod log;
 mod simulation;
+mod unread;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 

@@ -13,7 +13,7 @@ use crate::{
     local::{
         frame::{Close, Kind, LogId, RECORD_HEADER, RECORDS_AT, SegmentHeader},
         positions::{Positions, Statement},
-        segment::{Segment, shown},
+        segment::{Segment, set_aside, shown},
         settings::{GROUP_BYTES, GROWTH_BYTES, MAX_RECORD_BYTES, RESERVE_BYTES, SIZE_UNIT, SPARES},
         shared::{Pending, Shared},
     },
@@ -513,6 +513,10 @@ impl<C: Codec> Writer<C> {
         let files = Arc::clone(&self.shared.host.files);
         for segment in gone {
             let (path, len, generation) = (segment.path.clone(), segment.len(), segment.header.generation);
+            if segment.unread() {
+                set_aside(&*files, &path);
+                continue;
+            }
             // a reader may still be inside; then the file must keep its bytes until it is closed
             let unused = Arc::into_inner(segment).is_some();
             let small = len <= self.free() / 4 && self.shared.bytes() + len <= self.shared.settings.max_bytes / 2;

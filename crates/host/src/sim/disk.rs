@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,6 +12,7 @@ pub(crate) const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 
 pub(crate) type Page = [u8; PAGE];
 
@@ -42,6 +44,8 @@ pub(crate) struct Inode {
     allocated: BTreeSet<u64>,
     links: u32,
     pub(crate) handles: u32,
+    /// Bytes that cannot be read.
+    pub(crate) bad: Vec<Range<u64>>,
 }
 
 pub(crate) struct Disk {
@@ -55,6 +59,8 @@ pub(crate) struct Disk {
     /// Handles of an earlier one are of a dead process.
     pub(crate) epoch: u64,
     pub(crate) capacity: Option<u64>,
+    /// Files that cannot be opened: error, and how many times more.
+    pub(crate) refused: HashMap<PathBuf, (i32, u64)>,
     faults: Faults,
     counts: HashMap<&'static str, u64>,
     stopped: bool,
@@ -83,6 +89,7 @@ fn kind_name(operation: Operation) -> &'static str {
         Operation::Entry => "entry",
         Operation::Resize => "resize",
         Operation::Read => "read",
+        Operation::Open => "open",
     }
 }
 
@@ -99,6 +106,7 @@ impl Disk {
             locks: HashSet::new(),
             epoch: 0,
             capacity: None,
+            refused: HashMap::new(),
             faults: Faults::none(),
             counts: HashMap::new(),
             stopped: false,
@@ -120,7 +128,7 @@ impl Disk {
             return Err(io::Error::other("the simulated process is stopped"));
         }
         let mut kinds = vec![operation];
-        if operation != Operation::Read {
+        if !matches!(operation, Operation::Read | Operation::Open) {
             kinds.push(Operation::Change);
         }
         let mut failure = None;
@@ -138,6 +146,7 @@ impl Disk {
         match failure {
             None => Ok(Verdict::Go),
             Some(Failure::NoSpace) => Err(enospc()),
+            Some(Failure::TooManyOpen) => Err(io::Error::from_raw_os_error(EMFILE)),
             Some(Failure::Stop) => {
                 self.stopped = true;
                 Ok(Verdict::Halfway(io::Error::other("the simulated process is stopped")))
@@ -389,6 +398,20 @@ impl Node {
 }
 
 impl Inode {
+    /// As the kernel does it: up to the first bad byte, or an error when that is the first one wanted.
+    pub(crate) fn try_read(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buf.len() as u64;
+        let first = self
+            .bad
+            .iter()
+            .filter(|b| b.start < end && offset < b.end.min(self.len));
+        match first.map(|b| b.start).min() {
+            Some(start) if start <= offset => Err(eio()),
+            Some(start) => Ok(self.read(&mut buf[..(start - offset) as usize], offset)),
+            None => Ok(self.read(buf, offset)),
+        }
+    }
+
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let n = (self.len.saturating_sub(offset)).min(buf.len() as u64) as usize;
         let mut at = 0;

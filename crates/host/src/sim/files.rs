@@ -1,5 +1,6 @@
 use std::{
     io,
+    ops::Range,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -78,6 +79,25 @@ impl SimFiles {
         Ok(())
     }
 
+    /// The device does not give these bytes of a file any more (EIO), whatever happens to the process; an empty range
+    /// heals the file.
+    pub fn spoil(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let mut disk = self.disk();
+        let number = file_at(&disk, &normal(path))?;
+        let bad = &mut disk.inode(number).bad;
+        if bytes.is_empty() {
+            bad.clear();
+        } else {
+            bad.push(bytes);
+        }
+        Ok(())
+    }
+
+    /// The next `times` tries to open this path fail with this error of the system (13 EACCES, 24 EMFILE).
+    pub fn refuse(&self, path: &Path, error: i32, times: u64) {
+        self.disk().refused.insert(normal(path), (error, times));
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,6 +153,10 @@ impl Files for SimFiles {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let path = normal(path);
         let mut disk = self.disk();
+        if let Some((error, times)) = disk.refused.get_mut(&path).filter(|r| r.1 > 0) {
+            *times -= 1;
+            return Err(io::Error::from_raw_os_error(*error));
+        }
         let found = file_at(&disk, &path);
         let inode = match (found, mode) {
             (Ok(_), OpenMode::CreateNew) => {
@@ -141,7 +165,10 @@ impl Files for SimFiles {
                     format!("{}: exists", path.display()),
                 ));
             }
-            (Ok(number), _) => number,
+            (Ok(number), _) => {
+                admit_entry(&mut disk, Operation::Open)?;
+                number
+            }
             (Err(e), OpenMode::Create | OpenMode::CreateNew) if e.kind() == io::ErrorKind::NotFound => {
                 dir_at(&disk, path.parent().unwrap_or(&path))?;
                 admit_entry(&mut disk, Operation::Entry)?;
@@ -315,7 +342,7 @@ impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.disk()?;
         admit_entry(&mut disk, Operation::Read)?;
-        Ok(disk.inode(self.inode).read(buf, offset))
+        disk.inode(self.inode).try_read(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

@@ -268,3 +268,54 @@ fn the_same_seed_gives_the_same_machine() {
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
 }
+
+#[test]
+fn bytes_that_the_device_does_not_give_are_read_around() {
+    let machine = Machine::new(3);
+    let path = Path::new("/f");
+    let content: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8 + 1).collect();
+    let file = machine.files.open(path, OpenMode::Create).unwrap();
+    file.write_all_at(&content, 0).unwrap();
+    machine.files.spoil(path, 9000..9001).unwrap();
+    machine.files.spoil(path, 39_000..60_000).unwrap();
+    let mut buf = vec![9; content.len()];
+    assert_eq!(file.read_at(&mut buf, 0).unwrap(), 9000);
+    assert_eq!(file.read_at(&mut buf, 9000).unwrap_err().raw_os_error(), Some(5));
+    assert!(machine.files.read(path).is_err());
+
+    let mut unread = Vec::new();
+    let n = crate::read_around(&*file, &mut buf, 0, &mut unread).unwrap();
+    assert_eq!(n, content.len());
+    assert_eq!(unread, [9000..12_288, 39_000..40_000]);
+    assert_eq!(buf[..9000], content[..9000]);
+    assert_eq!(buf[12_288..39_000], content[12_288..39_000]);
+    assert!(buf[9000..12_288].iter().chain(&buf[39_000..]).all(|b| *b == 0));
+
+    machine.files.spoil(path, 0..0).unwrap();
+    assert_eq!(machine.files.read(path).unwrap(), content);
+    // an error that is gone with the next read costs nothing
+    machine.files.plan(Faults::none().and(Operation::Read, 1, Failure::Io));
+    unread.clear();
+    crate::read_around(&*file, &mut buf, 0, &mut unread).unwrap();
+    assert!(unread.is_empty() && buf == content);
+}
+
+#[test]
+fn what_passes_is_waited_for_and_what_does_not_is_told() {
+    let machine = Machine::new(4);
+    let host = machine.host();
+    let path = Path::new("/f");
+    machine.files.open(path, OpenMode::Create).unwrap();
+    let open = || crate::patiently(&*host.clock, || host.files.open(path, OpenMode::Read).map(drop));
+    machine.files.refuse(path, 24, 3);
+    let before = host.clock.monotonic();
+    open().unwrap();
+    assert!(host.clock.monotonic() > before);
+    machine
+        .files
+        .plan(Faults::none().and(Operation::Open, 1, Failure::TooManyOpen));
+    open().unwrap();
+    machine.files.refuse(path, 13, u64::MAX);
+    assert_eq!(open().unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(host.clock.monotonic() - before < std::time::Duration::from_secs(5));
+}
