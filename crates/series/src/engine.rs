@@ -179,6 +179,8 @@ pub struct EngineStats {
     pub tombstones: usize,
     /// Samples of delta rows whose range was covered already.
     pub deltas_skipped: u64,
+    /// Delta series whose running value could not be read, and started anew.
+    pub deltas_restarted: u64,
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -248,6 +250,7 @@ pub struct Engine {
     /// Grows whenever series become visible.
     shown: AtomicU64,
     deltas_skipped: AtomicU64,
+    deltas_restarted: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -353,6 +356,7 @@ impl Engine {
             cache_bytes: self.shared.indexes.bytes() + self.shared.chunks.bytes() + self.shared.merging.bytes(),
             tombstones: view.tombstones.len(),
             deltas_skipped: self.deltas_skipped.load(Relaxed),
+            deltas_restarted: self.deltas_restarted.load(Relaxed),
             quarantined: self.shared.quarantine.list(),
         }
     }

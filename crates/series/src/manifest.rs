@@ -4,11 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use host::Files;
+use host::{Host, Refusal, read_file_around};
 use model::TimeRange;
 
 use crate::block::{Covers, Footer};
@@ -159,40 +157,45 @@ pub(crate) struct Found {
     pub(crate) whole: bool,
     /// Names of manifests that are damaged.
     pub(crate) damaged: Vec<&'static str>,
+    /// Names of manifests that cannot be read, and why. They may be whole, and newer than the state.
+    pub(crate) unread: Vec<(&'static str, String)>,
     /// Where the next commit goes.
     pub(crate) slot: usize,
 }
 
 /// Reads both manifests.
-pub(crate) fn read(files: &Arc<dyn Files>, dir: &Path, realm: u64) -> io::Result<Found> {
+pub(crate) fn read(host: &Host, dir: &Path, realm: u64) -> Found {
     let mut states: Vec<(usize, State)> = Vec::new();
-    let (mut damaged, mut missing) = (Vec::new(), 0);
+    let (mut damaged, mut unread, mut missing) = (Vec::new(), Vec::new(), 0);
     for (slot, name) in NAMES.into_iter().enumerate() {
-        match files.read(&dir.join(name)) {
-            Ok(bytes) => match State::decode(realm, &bytes) {
+        match read_file_around(&*host.files, &*host.clock, &dir.join(name)) {
+            Ok((_, holes)) if !holes.is_empty() => unread.push((name, "I/O error".to_owned())),
+            Ok((bytes, _)) => match State::decode(realm, &bytes) {
                 Ok(state) => states.push((slot, state)),
                 Err(Malformed) => damaged.push(name),
             },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => missing += 1,
-            Err(e) => return Err(e),
+            Err(e) if Refusal::of(&e) == Refusal::Missing => missing += 1,
+            Err(e) => unread.push((name, e.to_string())),
         }
     }
     let newest = states.into_iter().max_by_key(|(_, s)| s.generation);
     // one file is missing only after the first commit ever
     let first = newest.as_ref().is_some_and(|(_, s)| s.generation == 1);
-    let whole = damaged.is_empty() && (missing == 0 || (missing == 1 && first) || missing == 2);
-    Ok(Found {
+    let whole = damaged.is_empty() && unread.is_empty() && (missing == 0 || (missing == 1 && first) || missing == 2);
+    Found {
         slot: newest.as_ref().map_or(0, |(slot, _)| 1 - slot),
         state: newest.map(|(_, s)| s),
         whole,
         damaged,
-    })
+        unread,
+    }
 }
 
 /// Which of these blocks are the data set, as their footers tell when no manifest can be trusted: a block goes when the
-/// whole set of files that replaces it is there, or a part of that set whose sources are no longer all there.
-pub(crate) fn rebuild(footers: &[Footer]) -> (Vec<u64>, u64) {
-    let there = |id: &u64| footers.iter().any(|f| f.id == *id);
+/// whole set of files that replaces it is there, or a part of that set whose sources are no longer all there. `unread`:
+/// blocks that are there without their footers being known.
+pub(crate) fn rebuild(footers: &[Footer], unread: &[u64]) -> (Vec<u64>, u64) {
+    let there = |id: &u64| unread.contains(id) || footers.iter().any(|f| f.id == *id);
     let mut dead: Vec<u64> = Vec::new();
     for f in footers.iter().filter(|f| !f.replaces.is_empty()) {
         let set: Vec<&Footer> = footers.iter().filter(|o| o.replaces == f.replaces).collect();

@@ -100,7 +100,11 @@ pub fn verify(host: &Host, dir: &Path, bytes_done: &mut dyn FnMut(u64)) -> Resul
         }
         Err(e) => return Err(e),
     };
-    let found = manifest::read(&host.files, dir, realm).map_err(at(dir))?;
+    let found = manifest::read(host, dir, realm);
+    for (name, why) in &found.unread {
+        let lost = "nothing as long as the other manifest is whole";
+        report.find_file(name, format!("the manifest cannot be read: {why}"), lost);
+    }
     for name in &found.damaged {
         let lost = match found.state {
             Some(_) => "nothing as long as the other manifest is whole",
@@ -109,7 +113,10 @@ pub fn verify(host: &Host, dir: &Path, bytes_done: &mut dyn FnMut(u64)) -> Resul
         report.find_file(name, "damaged manifest: its checksum or form is wrong", lost);
     }
     let on_disk: Vec<u64> = entries.iter().filter_map(|e| block_id(&e.name)).collect();
-    if found.damaged.is_empty() && (!found.whole || (found.state.is_none() && !on_disk.is_empty())) {
+    if found.damaged.is_empty()
+        && found.unread.is_empty()
+        && (!found.whole || (found.state.is_none() && !on_disk.is_empty()))
+    {
         let lost = "nothing: the other manifest or the files' footers tell the same";
         report.find_file(manifest::NAMES[found.slot], "the manifest is missing", lost);
     }

@@ -5,9 +5,9 @@ mod check;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{RwLock, RwLockReadGuard};
 
-use host::{Files, OpenMode};
+use host::{Files, Host, OpenMode, Refusal, read_file_around};
 use model::SeriesId;
 
 use crate::block::{NO_SERIES, Number};
@@ -64,6 +64,10 @@ pub(crate) struct Window {
     pub(crate) id: u64,
     path: PathBuf,
     numbers: RwLock<Numbers>,
+    /// Labels of series that blocks name are missing.
+    pub(crate) incomplete: bool,
+    /// They could not be read, and may be another time.
+    pub(crate) unread: bool,
 }
 
 impl Window {
@@ -72,6 +76,8 @@ impl Window {
             id,
             path: dir.join(window_name(id)),
             numbers: RwLock::default(),
+            incomplete: false,
+            unread: false,
         }
     }
 
@@ -153,16 +159,12 @@ impl Window {
 
     /// Reads the first `len` series of a file; they enter the table and become visible. What is damaged is passed over,
     /// what was never committed is left out and written over.
-    pub(crate) fn load(
-        files: &Arc<dyn Files>,
-        dir: &Path,
-        realm: u64,
-        id: u64,
-        len: u64,
-        table: &SeriesTable,
-    ) -> io::Result<Window> {
-        let window = Window::new(dir, id);
-        let bytes = files.read(&window.path)?;
+    pub(crate) fn load(host: &Host, dir: &Path, realm: u64, id: u64, len: u64, table: &SeriesTable) -> Window {
+        let mut window = Window::new(dir, id);
+        let (bytes, unread) = match read_file_around(&*host.files, &*host.clock, &window.path) {
+            Ok((bytes, holes)) => (bytes, !holes.is_empty()),
+            Err(e) => (Vec::new(), Refusal::of(&e) != Refusal::Missing),
+        };
         let mut numbers = Numbers::default();
         let mut visible = Vec::new();
         let mut at = 0usize;
@@ -207,7 +209,9 @@ impl Window {
         }
         table.set_visible(&visible);
         *window.numbers.write().unwrap_or_else(|e| e.into_inner()) = numbers;
-        Ok(window)
+        window.incomplete = window.lost(len) > 0;
+        window.unread = unread && window.incomplete;
+        window
     }
 
     /// Series of the first `len` numbers whose labels could not be read.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use host::{File, Files, OpenMode};
+use host::{File, Files, OpenMode, Refusal};
 use model::{Exemplar, Labels, MetricKind, SeriesBlock, SeriesId, TenantId, TimeRange};
 
 use super::{Footer, HEADER_BYTES, MAGIC, MetadataEntry, NO_SERIES, Number, Section, TRAILER_BYTES, block_name};
@@ -25,15 +25,19 @@ const ENTRY: usize = 24;
 pub(crate) enum ReadError {
     /// The bytes are not what was written: what, offset, length.
     Damaged(&'static str, u64, u64),
+    /// The device does not give the bytes: what, offset, length.
+    Unreadable(&'static str, u64, u64),
     Missing,
+    /// It may be different the next time.
     Io(String),
 }
 
 fn failed(what: &'static str, offset: u64, len: u64) -> impl Fn(io::Error) -> ReadError {
-    move |e| match e.kind() {
-        io::ErrorKind::UnexpectedEof => ReadError::Damaged(what, offset, len),
-        io::ErrorKind::NotFound => ReadError::Missing,
-        _ => ReadError::Io(e.to_string()),
+    move |e| match Refusal::of(&e) {
+        _ if e.kind() == io::ErrorKind::UnexpectedEof => ReadError::Damaged(what, offset, len),
+        Refusal::Media => ReadError::Unreadable(what, offset, len),
+        Refusal::Missing => ReadError::Missing,
+        Refusal::Passing => ReadError::Io(e.to_string()),
     }
 }
 

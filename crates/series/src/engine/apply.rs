@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use model::{Batch, Delete, DeltaRow, Exemplar, Record, SeriesId};
 
 use super::Engine;
+use super::selection::NewestFloat;
 use crate::block::MetadataEntry;
 use crate::head::Head;
 use crate::tombstone::Tombstone;
@@ -157,15 +158,32 @@ impl Engine {
         });
     }
 
-    /// The running value of a delta series as its newest sample tells it: 0 for a new series.
+    /// The running value of a delta series as its newest sample tells it: 0 for a new series. Where that sample cannot be
+    /// read, the count starts anew with a start time of its own, which every reader takes for a counter that was reset:
+    /// going on from an older sample would look like an increase that never was.
     fn recover(&self, id: SeriesId) -> Running {
-        let newest = self.newest_float(id);
-        let (covered_ms, value, start_ms) = newest.unwrap_or((i64::MIN, 0.0, 0));
-        Running {
+        let anew = Running {
+            value: 0.0,
+            covered_ms: i64::MIN,
+            start_ms: 0,
+        };
+        match self.newest_float(id) {
             // behind a stale marker or another NaN the count starts anew
-            value: if value.is_nan() { 0.0 } else { value },
-            covered_ms,
-            start_ms: if value.is_nan() { 0 } else { start_ms },
+            NewestFloat::Known(covered_ms, value, _) if value.is_nan() => Running { covered_ms, ..anew },
+            NewestFloat::Known(covered_ms, value, start_ms) => Running {
+                value,
+                covered_ms,
+                start_ms,
+            },
+            NewestFloat::Nothing => anew,
+            NewestFloat::Unreadable(what) => {
+                self.deltas_restarted.fetch_add(1, Relaxed);
+                tracing::warn!(
+                    what,
+                    "the running value of a delta series cannot be read: it starts anew"
+                );
+                anew
+            }
         }
     }
 }

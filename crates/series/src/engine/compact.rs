@@ -5,6 +5,7 @@ use super::view::View;
 use super::{CompactReport, Engine, EngineError, Writer, io_error};
 use crate::block::{Block, block_name, day_of};
 use crate::compaction::{Failure, Job, merge};
+use crate::tombstone::Tombstone;
 
 /// Files of one day at which a day that is over is put into one file.
 const PAST_DAY_FILES: usize = 4;
@@ -172,16 +173,19 @@ fn blocks_of(view: &View, keep: impl Fn(&Block) -> bool) -> Blocks {
 /// Cuts a list in order of positions wherever a damaged block lies in between: merging across it would put older samples
 /// above its own.
 fn runs(view: &View, list: Blocks, barriers: &[u64]) -> Vec<Blocks> {
+    // series whose labels cannot be read now would be left out
+    let nameless = |b: &Block| b.footer.level == 0 && view.window(b.footer.window).is_some_and(|w| w.unread);
+    let blocked = |b: &Block| barriers.contains(&b.id()) || nameless(b);
     let walls: Vec<u64> = view
         .blocks
         .iter()
-        .filter(|b| barriers.contains(&b.id()))
+        .filter(|b| blocked(b))
         .map(|b| b.footer.covers.to)
         // one that could not be opened this time may be readable the next
         .chain(view.lost.iter().map(|l| l.entry.covers.to))
         .collect();
     let mut runs: Vec<Blocks> = Vec::new();
-    for block in list.into_iter().filter(|b| !barriers.contains(&b.id())) {
+    for block in list.into_iter().filter(|b| !blocked(b)) {
         let to = block.footer.covers.to;
         let apart = |last: &Arc<Block>| walls.iter().any(|&w| last.footer.covers.to <= w && w <= to);
         match runs.last_mut() {
@@ -225,13 +229,12 @@ fn unmerged(view: &View) -> Blocks {
     })
 }
 
+/// Whether a merge gets anywhere: of files that are all single in their days it would make as many again.
 fn worth_merging(view: &View, run: &[Arc<Block>]) -> bool {
-    run.len() > 1
+    let shares_day = |i: usize| run[..i].iter().any(|o| o.footer.day == run[i].footer.day);
+    (0..run.len()).any(shares_day)
         || run.iter().any(|b| {
-            b.footer.level == 0
-                || view
-                    .tombstones
-                    .iter()
-                    .any(|t| t.concerns(b.footer.settled(), b.range()))
+            let cut = |t: &Tombstone| t.concerns(b.footer.settled(), b.range());
+            b.footer.level == 0 || view.tombstones.iter().any(cut)
         })
 }

@@ -1,9 +1,11 @@
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
-use host::Host;
+use host::{Host, patiently};
 
 use super::quarantine::{Quarantine, describe};
 use super::view::{Lost, View};
@@ -18,6 +20,9 @@ use crate::window::{Window, window_id, window_name};
 /// The file that names the data set: its checksums are bound to the number in it.
 pub(crate) const IDENTITY: &str = "format";
 const IDENTITY_TEXT: &str = "overseer series 1 ";
+/// Tries, of all files together, to open one that could not be opened for a reason that may pass, and the wait before each.
+const OPEN_TRIES: u32 = 20;
+const OPEN_WAIT: Duration = Duration::from_millis(100);
 /// Free slabs kept for the next head.
 const POOL_BYTES: usize = 256 << 20;
 
@@ -39,7 +44,7 @@ fn refuse(path: &Path, reason: &str) -> OpenError {
 pub(crate) fn read_identity(host: &Host, dir: &Path) -> Result<Option<u64>, OpenError> {
     let path = dir.join(IDENTITY);
     let refuse = |reason: &str| refuse(&path, reason);
-    match host.files.read(&path) {
+    match patiently(&*host.clock, || host.files.read(&path)) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| refuse("damaged: not a text"))?;
             let number = text
@@ -94,14 +99,26 @@ impl Engine {
         // a process that was killed may have left renames that only the page cache knows
         host.files.sync_dir(dir).map_err(io_at(dir))?;
         let names = host.files.list(dir).map_err(io_at(dir))?;
-        let found = manifest::read(&host.files, dir, realm).map_err(io_at(dir))?;
+        let found = manifest::read(&host, dir, realm);
         let quarantine = Quarantine::default();
+        for (name, why) in &found.unread {
+            // readable again, it would be taken for newer than what is committed from here on
+            let aside = format!("{name}.unread");
+            let moved = host.files.rename(&dir.join(name), &dir.join(&aside));
+            let file = if moved.is_ok() { &aside } else { *name };
+            quarantine.add(
+                file,
+                format!("the manifest cannot be read ({why}); the file is kept"),
+                0,
+                0,
+            );
+        }
         for &name in &found.damaged {
             quarantine.add(name, "damaged manifest: its checksum is wrong".to_owned(), 0, 0);
         }
         let on_disk: Vec<u64> = names.iter().filter_map(|e| block_id(&e.name)).collect();
         let trusted = found.whole && (found.state.is_some() || on_disk.is_empty());
-        if !trusted && found.damaged.is_empty() {
+        if !trusted && found.damaged.is_empty() && found.unread.is_empty() {
             quarantine.add(
                 manifest::NAMES[found.slot],
                 "damaged data set: the manifest is missing".to_owned(),
@@ -110,17 +127,26 @@ impl Engine {
             );
         }
         let mut state = found.state.unwrap_or_default();
-        let open = |id, bytes| Block::open(&host.files, dir, realm, id, bytes);
+        let tries = Cell::new(OPEN_TRIES);
+        let open = |id, bytes| loop {
+            match Block::open(&host.files, dir, realm, id, bytes) {
+                Err(ReadError::Io(_)) if tries.get() > 0 => {
+                    tries.set(tries.get() - 1);
+                    host.clock.sleep(OPEN_WAIT);
+                }
+                done => return done,
+            }
+        };
         let (mut blocks, mut lost) = (Vec::new(), Vec::new());
         if trusted {
             for entry in &state.blocks {
                 match open(entry.id, entry.bytes) {
                     Ok(block) => blocks.push(Arc::new(block)),
-                    Err(e) => lost.push(lose(entry.clone(), &e, &quarantine)?),
+                    Err(e) => lost.push(lose(entry.clone(), &e, &quarantine)),
                 }
             }
         } else {
-            rebuild(&mut state, &on_disk, &open, &mut blocks, &mut lost, &quarantine)?;
+            rebuild(&mut state, &on_disk, &open, &mut blocks, &mut lost, &quarantine);
         }
         if trusted && state.generation == 0 {
             // from here on a missing manifest is a damage
@@ -136,7 +162,7 @@ impl Engine {
         state.next_block = state.next_block.max(highest).max(1);
         let windows_seen = names.iter().filter_map(|e| window_id(&e.name)).map(|id| id + 1).max();
         state.next_window = state.next_window.max(windows_seen.unwrap_or(0)).max(1);
-        let (windows, current) = load_windows(&host, dir, realm, &blocks, &table, &quarantine)?;
+        let (windows, current) = load_windows(&host, dir, realm, &blocks, &lost, &table, &quarantine);
         let series = windows.iter().map(|w| w.len() as usize).sum();
         let metadata = read_metadata(&blocks, &quarantine);
 
@@ -207,6 +233,7 @@ impl Engine {
             unsealed_since_ms: AtomicU64::new(now_ms),
             shown: AtomicU64::new(0),
             deltas_skipped: AtomicU64::new(0),
+            deltas_restarted: AtomicU64::new(0),
         };
         Ok((engine, report))
     }
@@ -214,17 +241,19 @@ impl Engine {
 
 /// Whether a window is that of a block which cannot be read now.
 fn named(view: &View, window: u64) -> bool {
-    view.lost.iter().any(|l| l.entry.level == 0 && l.entry.window == window)
+    // of a block that no manifest told of, the window is not known
+    let of = |e: &Entry| e.level == 0 && (e.window == window || e.window == 0);
+    view.lost.iter().any(|l| of(&l.entry))
 }
 
-fn lose(entry: Entry, error: &ReadError, quarantine: &Quarantine) -> Result<Lost, OpenError> {
+fn lose(entry: Entry, error: &ReadError, quarantine: &Quarantine) -> Lost {
     let file = block_name(entry.id);
     let (mut detail, offset, len) = describe(error);
     if entry.samples > 0 {
         detail = format!("{detail}; {} samples are missing", entry.samples);
     }
     quarantine.add(&file, detail.clone(), offset, len);
-    Ok(Lost { entry, file, detail })
+    Lost { entry, file, detail }
 }
 
 /// Finds out from footers which blocks are the data set. Nothing is removed then.
@@ -235,8 +264,9 @@ fn rebuild(
     blocks: &mut Vec<Arc<Block>>,
     lost: &mut Vec<Lost>,
     quarantine: &Quarantine,
-) -> Result<(), OpenError> {
+) {
     let mut whole: Vec<Block> = Vec::new();
+    let mut unopened: Vec<(Entry, ReadError)> = Vec::new();
     for &id in on_disk {
         let known = state.blocks.iter().find(|b| b.id == id).cloned();
         match open(id, known.as_ref().map_or(0, |k| k.bytes)) {
@@ -254,16 +284,26 @@ fn rebuild(
                     samples: 0,
                     bytes: 0,
                 });
-                lost.push(lose(entry, &e, quarantine)?);
+                unopened.push((entry, e));
             }
         }
     }
     let footers: Vec<Footer> = whole.iter().map(|b| b.footer.clone()).collect();
-    let (live, covered) = manifest::rebuild(&footers);
+    // what is there and cannot be read now is not what a crash left half done
+    let unread =
+        |(entry, e): &(Entry, ReadError)| matches!(e, ReadError::Io(_) | ReadError::Unreadable(..)).then_some(entry.id);
+    let unread: Vec<u64> = unopened.iter().filter_map(unread).collect();
+    let (live, covered) = manifest::rebuild(&footers, &unread);
     let replaced = |id: u64| footers.iter().any(|f| f.replaces.contains(&id));
+    let taken_over = |id: u64| footers.iter().any(|f| live.contains(&f.id) && f.replaces.contains(&id));
+    for (entry, e) in unopened {
+        if !taken_over(entry.id) {
+            lost.push(lose(entry, &e, quarantine));
+        }
+    }
     for entry in &state.blocks {
         if !on_disk.contains(&entry.id) && !replaced(entry.id) {
-            lost.push(lose(entry.clone(), &ReadError::Missing, quarantine)?);
+            lost.push(lose(entry.clone(), &ReadError::Missing, quarantine));
         }
     }
     let newest = footers.iter().max_by_key(|f| (f.covers.to, f.id));
@@ -276,20 +316,21 @@ fn rebuild(
     blocks.extend(whole.into_iter().filter(|b| live.contains(&b.id())).map(Arc::new));
     state.blocks = blocks.iter().map(|b| Entry::of(&b.footer, b.bytes)).collect();
     state.blocks.extend(lost.iter().map(|l| l.entry.clone()));
-    Ok(())
 }
 
 type Windows = (Vec<Arc<Window>>, Option<Arc<Window>>);
 
-/// Reads the series files that level 0 blocks need; the newest goes on being used when it is whole.
+/// Reads the series files that level 0 blocks need; the newest goes on being used when it is whole, and when every block is
+/// there that may name series in it: another's would be written over.
 fn load_windows(
     host: &Host,
     dir: &Path,
     realm: u64,
     blocks: &[Arc<Block>],
+    missing: &[Lost],
     table: &SeriesTable,
     quarantine: &Quarantine,
-) -> Result<Windows, OpenError> {
+) -> Windows {
     let mut needed: Vec<(u64, u64)> = Vec::new();
     for f in blocks.iter().map(|b| &b.footer).filter(|f| f.level == 0) {
         match needed.iter_mut().find(|n| n.0 == f.window) {
@@ -302,24 +343,25 @@ fn load_windows(
     let mut current = None;
     for (id, len) in needed {
         let name = window_name(id);
-        let window = match Window::load(&host.files, dir, realm, id, len, table) {
-            Ok(window) => window,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Window::new(dir, id),
-            Err(e) => return Err(io_at(&dir.join(&name))(e)),
-        };
+        let window = Window::load(host, dir, realm, id, len, table);
         let lost = window.lost(len);
         current = None;
         if lost > 0 {
-            let detail = format!("damaged or missing series file: the labels of {lost} of {len} series are lost");
+            let what = if window.unread {
+                "the series file cannot be read, and is kept"
+            } else {
+                "damaged or missing series file"
+            };
+            let detail = format!("{what}: the labels of {lost} of {len} series are lost");
             quarantine.add(&name, detail, 0, 0);
         }
         let window = Arc::new(window);
-        if lost == 0 {
+        if lost == 0 && missing.iter().all(|l| l.entry.level > 0) {
             current = Some(Arc::clone(&window));
         }
         windows.push(window);
     }
-    Ok((windows, current))
+    (windows, current)
 }
 
 fn read_metadata(blocks: &[Arc<Block>], quarantine: &Quarantine) -> MetadataMap {

@@ -77,7 +77,12 @@ pub(crate) fn describe(error: &ReadError) -> (String, u64, u64) {
             *offset,
             *len,
         ),
+        ReadError::Unreadable(what, offset, len) => (
+            format!("{what} cannot be read: I/O error in {len} bytes at offset {offset}; the file is kept"),
+            *offset,
+            *len,
+        ),
         ReadError::Missing => ("damaged data set: the file is missing".to_owned(), 0, 0),
-        ReadError::Io(e) => (format!("cannot be read: {e}"), 0, 0),
+        ReadError::Io(e) => (format!("cannot be read: {e}; the file is kept"), 0, 0),
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use model::{
     Ahead, Budget, Histogram, Labels, Matcher, ReadStats, SeriesBlock, SeriesId, SeriesSet, SourceError, TenantId,
@@ -13,6 +14,7 @@ use crate::block::{Block, Chunk, Directory, NO_SERIES, Number, ReadError};
 use crate::head::Mark;
 use crate::merge;
 use crate::tombstone::Tombstone;
+use crate::window::window_name;
 
 /// No number.
 const NONE: Number = Number::MAX;
@@ -32,6 +34,18 @@ pub(super) enum Newest {
     Unknown,
     Known(i64, f64),
 }
+
+/// The newest float of a series: time, value, start time.
+pub(super) enum NewestFloat {
+    Known(i64, f64, i64),
+    Nothing,
+    /// There may be a newer one than can be read; what it would be in.
+    Unreadable(String),
+}
+
+/// Tries to read what fails for a reason that may pass, and the wait before the second; it doubles each time.
+const TRIES: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(20);
 
 /// Series, and where their samples are.
 pub(super) struct Selection {
@@ -539,16 +553,51 @@ impl View {
 }
 
 impl Engine {
-    /// The newest float of a series anywhere, with its start time.
-    pub(super) fn newest_float(&self, id: SeriesId) -> Option<(i64, f64, i64)> {
+    /// The newest float of a series anywhere. What fails for a reason that may pass is waited for, within a bound.
+    pub(super) fn newest_float(&self, id: SeriesId) -> NewestFloat {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..TRIES {
+            match self.find_newest_float(id) {
+                Ok(found) => return found,
+                Err(_) => self.shared.host.clock.sleep(wait),
+            }
+            wait *= 2;
+        }
+        self.find_newest_float(id)
+            .unwrap_or_else(|e| NewestFloat::Unreadable(e.to_string()))
+    }
+
+    fn find_newest_float(&self, id: SeriesId) -> Result<NewestFloat, SourceError> {
         let view = self.shared.view();
+        // what cannot be read: until when it may hold samples of the series, and what it is
+        let mut doubt: Option<(i64, String)> = None;
+        let mut doubted = |until_ms: i64, what: String| {
+            if doubt.as_ref().is_none_or(|d| d.0 < until_ms) {
+                doubt = Some((until_ms, what));
+            }
+        };
+        for lost in &view.lost {
+            doubted(lost.entry.max_ms, format!("{}: {}", lost.file, lost.detail));
+        }
+        for block in view.blocks.iter().filter(|b| b.footer.level == 0) {
+            let window = view.window(block.footer.window);
+            if window.is_none_or(|w| w.incomplete) {
+                let name = window_name(block.footer.window);
+                doubted(block.footer.max_ms, format!("{name}: labels cannot be read"));
+            }
+        }
         let labels = self.shared.table.labels(id);
         let tenant = self.shared.table.tenant_of(id);
         let matchers: Vec<model::Matcher> = labels.iter().map(|(n, v)| model::Matcher::equal(n, v)).collect();
         let mut sources = view.sources_of_windows(&[id], |_| true);
         for block in view.blocks.iter().filter(|b| b.footer.level > 0) {
-            let Ok(index) = block.index(&self.shared.indexes) else {
-                continue;
+            let index = match block.index(&self.shared.indexes) {
+                Ok(index) => index,
+                Err(ReadError::Io(e)) => return Err(SourceError::Io(format!("{}: {e}", block.path.display()))),
+                Err(e) => {
+                    doubted(block.footer.max_ms, self.shared.quarantine.block(block, &e));
+                    continue;
+                }
             };
             let numbers = index.select(tenant, &matchers);
             let same = numbers.into_iter().find(|&n| index.labels(n) == labels);
@@ -575,23 +624,33 @@ impl Engine {
             view,
         };
         let mut from = vec![i64::MIN];
-        let _ = selection.chunks(0, TimeRange::ALL, |_, _, chunks| {
+        selection.chunks(0, TimeRange::ALL, |_, _, chunks| {
             from.extend(chunks.iter().filter(|c| !c.histograms).map(|c| c.min_ms));
             Ok(())
-        });
+        })?;
         from.sort_unstable();
         let budget = Budget::unlimited();
         let mut block = SeriesBlock::default();
         // from the newest chunk backwards, in case what it holds was deleted
         for &from in from.iter().rev() {
             let range = TimeRange::new(from, i64::MAX);
-            if selection.read_range(0, range, &mut block, &budget).is_ok()
-                && let Some(&at) = block.at_ms.last()
-            {
+            selection.read_range(0, range, &mut block, &budget)?;
+            // damage met on the way is of what is as new or newer, or of unknown age
+            if let Some(what) = selection.take_warnings().into_iter().next() {
+                return Ok(NewestFloat::Unreadable(what));
+            }
+            if let Some(&at) = block.at_ms.last() {
                 let i = block.at_ms.len() - 1;
-                return Some((at, block.values[i], block.start_ms.get(i).copied().unwrap_or(0)));
+                let start_ms = block.start_ms.get(i).copied().unwrap_or(0);
+                return Ok(match doubt {
+                    Some((until_ms, what)) if until_ms > at => NewestFloat::Unreadable(what),
+                    _ => NewestFloat::Known(at, block.values[i], start_ms),
+                });
             }
         }
-        None
+        Ok(match doubt {
+            Some((_, what)) => NewestFloat::Unreadable(what),
+            None => NewestFloat::Nothing,
+        })
     }
 }

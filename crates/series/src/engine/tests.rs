@@ -6,3 +6,4 @@ mod keeping;
 pub(crate) mod model_based;
 mod reads;
 mod snapshot;
+mod unread;

@@ -59,7 +59,7 @@ fn a_state_comes_back_and_no_bit_may_differ() {
 #[test]
 fn footers_tell_what_is_alive() {
     let live = |f: &[Footer]| {
-        let mut ids = rebuild(f).0;
+        let mut ids = rebuild(f, &[]).0;
         ids.sort_unstable();
         ids
     };

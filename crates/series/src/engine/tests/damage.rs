@@ -137,7 +137,7 @@ fn endure(seed: u64) {
     }
 }
 
-fn check_without_warnings(engine: &crate::engine::Engine, world: &World) {
+pub(super) fn check_without_warnings(engine: &crate::engine::Engine, world: &World) {
     let (found, _) = read_all(engine, TimeRange::ALL, Want::Samples);
     let mut world = world.clone();
     world.retain(|_, s| !s.is_empty());
