@@ -18,6 +18,23 @@ impl Arguments {
         self.0.len() < before
     }
 
+    /// Takes a word out that stands in front of all others; whether it was there.
+    pub(crate) fn word(&mut self, name: &str) -> bool {
+        let there = self.0.first().is_some_and(|word| word == name);
+        if there {
+            self.0.remove(0);
+        }
+        there
+    }
+
+    /// Takes the number of an option out, given as [`value`](Self::value) takes it.
+    pub(crate) fn number(&mut self, name: &str, default: u64) -> Result<u64, Failure> {
+        match self.value(name)? {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| format!("{WRONG}{name} {text:?} is no number")),
+        }
+    }
+
     /// Takes an option and its value out, given as `--name value` or `--name=value`.
     pub(crate) fn value(&mut self, name: &str) -> Result<Option<String>, Failure> {
         let joined = format!("{name}=");

@@ -7,16 +7,27 @@ use crate::{
     workspace::Workspace,
 };
 
+mod promql;
+
 pub(crate) const HELP: &str = "\
-Runs every fuzz target for a while, from its corpus.
+Runs every fuzz target for a while, from its corpus; or random queries against Prometheus.
 
 Usage: cargo xtask fuzz [--seconds N] [--target NAME]
+       cargo xtask fuzz promql --against DIR [--seed S] [--queries N]
 
   --seconds N     how long each target runs (default 10)
   --target NAME   only this one
 
 Needs a C++ compiler for libFuzzer; no nightly compiler and no cargo-fuzz: targets are instrumented for coverage, not
 for addresses, and unsafe code is forbidden in what they reach. An input that crashes a target lies in fuzz/artifacts.
+
+promql: random expressions over random series, answered by Overseer (in memory, and from the engine's head and files)
+and by Prometheus, which is built with Go from the source tree that DIR names; nothing is written there. A difference is
+shown with its query and series made as small as can be.
+
+  --against DIR   Prometheus' source, 3.14 or newer
+  --seed S        where the dice start (default 1)
+  --queries N     how many (default 2000)
 ";
 
 /// libFuzzer's counters and tables, and checks that a release build leaves out.
@@ -28,6 +39,9 @@ const SECONDS: u64 = 10;
 const INPUT_BYTES_MAX: u64 = 64 << 10;
 
 pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<(), Failure> {
+    if arguments.word("promql") {
+        return promql::run(workspace, arguments);
+    }
     let seconds = match arguments.value("--seconds")? {
         None => SECONDS,
         Some(text) => text

@@ -7,5 +7,6 @@
     clippy::disallowed_methods
 )]
 
+mod differential;
 mod scripts;
 mod target;

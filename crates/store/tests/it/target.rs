@@ -84,6 +84,10 @@ impl EngineTarget {
         self.engine.apply(self.position, &record);
     }
 
+    pub(crate) fn source(&self) -> &dyn model::SampleSource {
+        &self.engine
+    }
+
     pub(crate) fn query(&self, text: &str, query: Query) -> Result<query::promql::eval::Answer, String> {
         let expr = parse(text).map_err(|e| e.to_string())?;
         let budget = Budget::unlimited();

@@ -370,7 +370,7 @@ fn first_selector_time(node: &Node<'_>, around: &mut Vec<(Option<i64>, i64)>) ->
             }
             Some((at, offset))
         }
-        Kind::Negate(inner) | Kind::Invariant(inner) => first_selector_time(inner, around),
+        Kind::Plus(inner) | Kind::Negate(inner) | Kind::Invariant(inner) => first_selector_time(inner, around),
         Kind::Binary(b) => first_selector_time(&b.left, around).or_else(|| first_selector_time(&b.right, around)),
         Kind::Aggregate(a) => first_selector_time(&a.expr, around)
             .or_else(|| a.param.as_ref().and_then(|p| first_selector_time(p, around))),

@@ -6,7 +6,7 @@ use super::plan::{Kind, Node};
 pub(super) fn subquery_cost(node: &Node<'_>, steps: &Steps) -> Result<u128> {
     Ok(match &node.kind {
         Kind::Number(_) | Kind::Text(_) | Kind::Selector(_) | Kind::Matrix(..) => 0,
-        Kind::Negate(inner) => subquery_cost(inner, steps)?,
+        Kind::Plus(inner) | Kind::Negate(inner) => subquery_cost(inner, steps)?,
         Kind::Invariant(inner) => subquery_cost(inner, &Steps::one(steps.start))?,
         Kind::Binary(b) => subquery_cost(&b.left, steps)?.saturating_add(subquery_cost(&b.right, steps)?),
         Kind::Aggregate(a) => {

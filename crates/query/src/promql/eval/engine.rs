@@ -289,6 +289,7 @@ impl<'e> Engine<'e> {
             Kind::Number(v) => Ok(Evaluated::Scalar(Column::Same(*v))),
             Kind::Text(text) => Ok(Evaluated::Text(text)),
             Kind::Invariant(inner) => self.invariant(inner, steps),
+            Kind::Plus(inner) => self.eval(inner, steps),
             Kind::Negate(inner) if node.value_type == ValueType::Scalar => {
                 Ok(Evaluated::Scalar(match self.scalar(inner, steps)? {
                     Column::Same(v) => Column::Same(-v),
@@ -488,6 +489,7 @@ impl<'e> Engine<'e> {
         }
         match &node.kind {
             Kind::Selector(selector) => self.instants(*selector, steps, Take::Value, ""),
+            Kind::Plus(inner) => self.pipe(inner, steps),
             Kind::Negate(inner) => self.staged(inner, steps, Stage::Negate),
             Kind::Binary(b) if b.left.value_type == ValueType::Scalar || b.right.value_type == ValueType::Scalar => {
                 let scalar_is_left = b.left.value_type == ValueType::Scalar;
@@ -542,6 +544,10 @@ impl<'e> Engine<'e> {
             Want::Samples
         };
         let set = select::select(context, &selector, &reach, steps, function, want)?;
+        let reach = match take {
+            Take::Value => reach,
+            _ => Reach::instant(&without_offset(&selector), context.lookback_ms),
+        };
         let (skip_buckets, pos, steps) = (selector.skip_buckets, selector.pos, *steps);
         let rows = Instants {
             context,
@@ -613,12 +619,12 @@ impl<'e> Engine<'e> {
             }
             "round" => self.staged(first, steps, Stage::Round(scalar(1, 1.0)?))?,
             "timestamp" => match &first.kind {
-                Kind::Selector(selector) => self.instants(without_offset(selector), steps, Take::Time, name)?,
+                Kind::Selector(selector) => self.instants(*selector, steps, Take::Time, name)?,
                 _ => self.staged(first, steps, Stage::StepTime)?,
             },
             "start_timestamp" => match &first.kind {
                 Kind::Selector(selector) if self.context.use_start_times => {
-                    self.instants(without_offset(selector), steps, Take::StartTime, name)?
+                    self.instants(*selector, steps, Take::StartTime, name)?
                 }
                 // only a selector's samples have one
                 _ => {
@@ -793,7 +799,7 @@ impl<'e> Engine<'e> {
     }
 }
 
-/// `timestamp(x @ t)` looks at t, whatever the offset says, as in Prometheus.
+/// `timestamp(x @ t)` looks at t, whatever the offset says, as in Prometheus; at samples that were selected with it.
 fn without_offset<'e>(selector: &Selector<'e>) -> Selector<'e> {
     let offset_ms = if selector.at.is_some() { 0 } else { selector.offset_ms };
     Selector { offset_ms, ..*selector }

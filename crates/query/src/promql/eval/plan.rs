@@ -28,6 +28,8 @@ pub(super) enum Kind<'a> {
     Selector(Selector<'a>),
     Matrix(Selector<'a>, i64),
     Subquery(Box<Subquery<'a>>),
+    /// Changes no value, but is no selector any more, and annotations name the place of its sign.
+    Plus(Box<Node<'a>>),
     Negate(Box<Node<'a>>),
     Binary(Box<Binary<'a>>),
     Aggregate(Box<Aggregate<'a>>),
@@ -259,13 +261,16 @@ impl Planner {
             }
             ExprKind::Unary { op, expr: inner } => {
                 let inner = self.node(inner, buckets)?;
-                match op {
-                    UnaryOp::Plus => inner,
-                    UnaryOp::Minus => Planned {
-                        node: node(inner.node.value_type, Kind::Negate(Box::new(inner.node))),
-                        invariant: inner.invariant,
-                        wrap: inner.wrap,
-                    },
+                let (invariant, wrap) = (inner.invariant, inner.wrap);
+                let value_type = inner.node.value_type;
+                let kind = match op {
+                    UnaryOp::Plus => Kind::Plus,
+                    UnaryOp::Minus => Kind::Negate,
+                };
+                Planned {
+                    node: node(value_type, kind(Box::new(inner.node))),
+                    invariant,
+                    wrap,
                 }
             }
             ExprKind::Binary(b) => {
