@@ -398,6 +398,11 @@ impl State {
             self.places.insert(address(node), place);
             return place;
         }
+        if let Kind::Plus(inner) = &node.kind {
+            let place = self.add(inner, text, once);
+            self.places.insert(address(node), place);
+            return place;
+        }
         let (what, name, children): (_, &str, Vec<&Node<'_>>) = match &node.kind {
             Kind::Number(_) => ("number", "", Vec::new()),
             Kind::Text(_) => ("string", "", Vec::new()),
@@ -408,7 +413,7 @@ impl State {
             Kind::Binary(b) => ("operator", b.op.as_str(), vec![&b.left, &b.right]),
             Kind::Aggregate(a) => ("aggregation", a.op.as_str(), a.param.iter().chain([&a.expr]).collect()),
             Kind::Call(f, args) => ("function", f.name, args.iter().collect()),
-            Kind::Invariant(inner) => ("", "", vec![inner]),
+            Kind::Invariant(inner) | Kind::Plus(inner) => ("", "", vec![inner]),
         };
         let place = self.nodes.len();
         let own = text.get(node.pos.start as usize..node.pos.end as usize);
