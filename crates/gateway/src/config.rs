@@ -23,8 +23,14 @@ pub struct QueryConfig {
     pub matchers_max: usize,
     /// Heavy queries that run at once; 0: as many as there are cores.
     pub heavy_at_once: u32,
-    /// Queries that wait for their turn; more get 503.
+    /// Queries of one tenant that wait for their turn; more get 503.
     pub waiting_max: u32,
+    /// Queries of one tenant that run at once; 0: no bound besides those of all.
+    pub tenant_at_once: u32,
+    /// Bytes of memory that the running queries of one tenant may hold together; 0: no bound besides each query's own.
+    pub tenant_bytes_max: u64,
+    /// Milliseconds from which a query is written to the slow-query log; 0: none is.
+    pub slow_ms: u32,
     /// Whether `rate`, `irate`, `increase` and `resets` take a new start time of a counter for a reset, as Prometheus
     /// does with its feature `use-start-timestamps`.
     pub use_start_times: bool,
@@ -43,6 +49,9 @@ impl Default for QueryConfig {
             matchers_max: 100,
             heavy_at_once: 0,
             waiting_max: 64,
+            tenant_at_once: 16,
+            tenant_bytes_max: 1 << 30,
+            slow_ms: 1000,
             use_start_times: false,
         }
     }

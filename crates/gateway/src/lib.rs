@@ -11,6 +11,8 @@ mod body;
 mod cards;
 mod config;
 mod connection;
+mod explain;
+mod follow;
 mod ingest;
 mod keeping;
 mod live;
@@ -20,6 +22,8 @@ mod pool;
 mod read;
 mod router;
 mod self_metrics;
+mod slow;
+mod turns;
 mod ui;
 
 pub use auth::{AuthMode, Token};

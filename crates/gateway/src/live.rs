@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use model::{Budget, TenantId};
+use model::TenantId;
 use query::promql;
 use query::promql::eval::{Answer, Query};
 use query::promql::value::{Point, Value as PromValue};
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::answer::Refusal;
 use crate::auth::check_origin;
+use crate::follow::Followed;
 use crate::parts::App;
 use crate::read::{Evaluation, threads, weight_of};
 
@@ -446,13 +447,22 @@ fn join_panel(app: &Arc<App>, key: &PanelKey, evaluation: &Evaluation) -> broadc
 async fn run(app: &Arc<App>, evaluation: Evaluation) -> Result<Answer, Refusal> {
     let store = crate::admin::store_of(app)?;
     store.barrier().await.map_err(|e| Refusal::unavailable(e.to_string()))?;
-    let (source, q) = (store.source(), &app.parts.query);
-    let budget = Arc::new(Budget::new(q.samples_max, q.bytes_max, q.series_max));
-    let timeout = Duration::from_secs(u64::from(q.timeout_seconds));
+    let source = store.source();
+    let timeout = Duration::from_secs(u64::from(app.parts.query.timeout_seconds));
     let weight = weight_of(&evaluation.expr, evaluation.query);
-    app.pool
-        .run(weight, budget, timeout, move |budget| evaluation.run(&*source, budget))
-        .await?
+    let followed = Followed::of(app, &evaluation, "live page".into(), Duration::ZERO, false);
+    let (trace, budget) = (followed.trace(), followed.budget());
+    let turn = followed.turn();
+    let ran = app
+        .pool
+        .run(weight, evaluation.tenant, budget, timeout, move |budget| {
+            turn.comes();
+            evaluation.traced(&*source, budget, &trace)
+        })
+        .await
+        .flatten();
+    followed.ended(ran.as_ref().err());
+    ran
 }
 
 fn step_frame(at_ms: i64, value: &PromValue) -> Value {

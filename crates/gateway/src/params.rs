@@ -88,6 +88,15 @@ impl Params {
             .transpose()
     }
 
+    /// A switch: `1` and `true`, or `0`, `false` and absence.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.get(name) {
+            Some("1" | "true") => Ok(true),
+            None | Some("" | "0" | "false") => Ok(false),
+            Some(text) => Err(invalid(name, text, "0 or 1")),
+        }
+    }
+
     /// A whole number; 0 and absence mean "no limit".
     pub(crate) fn limit(&self) -> Result<usize, Refusal> {
         match self.get("limit").filter(|v| !v.is_empty()) {

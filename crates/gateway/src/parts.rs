@@ -12,6 +12,7 @@ use crate::body::Buffers;
 use crate::config::{QueryConfig, ServerConfig};
 use crate::live::LiveHub;
 use crate::pool::QueryPool;
+use crate::slow::SlowLog;
 
 /// What the gateway is wired to. A role that does not run in this process is `None`; its routes answer 404 with the
 /// name of the role.
@@ -32,6 +33,8 @@ pub struct Parts {
     pub own_process: agent::Agent,
     pub scraper: Option<Arc<Scraper>>,
     pub live: Arc<LiveHub>,
+    /// Where slow queries are written; `None` keeps them in memory only.
+    pub slow_log: Option<std::path::PathBuf>,
     /// Turns true when the process is to stop; the live channel closes on it.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -60,6 +63,7 @@ pub(crate) struct App {
     pub(crate) pool: QueryPool,
     pub(crate) buffers: Buffers,
     pub(crate) counts: HttpCounts,
+    pub(crate) slow: Arc<SlowLog>,
 }
 
 /// Answers by class, for `/metrics`.
@@ -74,8 +78,10 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let auth = Auth::new(parts.auth.clone(), parts.host.clone());
         let pool = QueryPool::new(&parts.query);
+        let slow = SlowLog::new(parts.host.clone(), parts.slow_log.clone(), parts.query.slow_ms);
         let app = Arc::new(App {
             parts,
+            slow,
             auth,
             pool,
             buffers: Buffers::default(),

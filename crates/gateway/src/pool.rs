@@ -1,22 +1,23 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{Budget, StopReason};
-use tokio::sync::Semaphore;
+use model::{Budget, SharedBytes, StopReason, TenantId};
 
 use crate::answer::Refusal;
 use crate::config::QueryConfig;
+use crate::turns::{Entered, Turns};
 
 /// Light queries that run at once; they take microseconds to milliseconds.
 const LIGHT_AT_ONCE: usize = 16;
 
-/// Runs evaluations on blocking threads, in two lanes, so that many heavy queries cannot make a light one wait.
+/// Runs evaluations on blocking threads, in two lanes, so that many heavy queries cannot make a light one wait; and
+/// tenant by tenant, so that neither can another tenant's.
 pub(crate) struct QueryPool {
-    light: Arc<Semaphore>,
-    heavy: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    turns: Arc<Turns>,
+    config: QueryConfig,
+    /// What each tenant's queries hold.
+    held: Mutex<BTreeMap<TenantId, Arc<SharedBytes>>>,
 }
 
 /// Which lane a query goes to, judged by what can be known before it runs.
@@ -43,41 +44,67 @@ impl QueryPool {
         } else {
             config.heavy_at_once as usize
         };
+        let lanes = [LIGHT_AT_ONCE, heavy];
         QueryPool {
-            light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
-            heavy: Arc::new(Semaphore::new(heavy)),
-            waiting: AtomicUsize::new(0),
-            waiting_max: config.waiting_max as usize,
+            turns: Arc::new(Turns::new(
+                lanes,
+                config.tenant_at_once as usize,
+                config.waiting_max as usize,
+            )),
+            config: config.clone(),
+            held: Mutex::default(),
         }
     }
 
-    /// Runs `work` when its lane has room. The budget is stopped at `timeout` (waiting included) and when the caller
+    /// What one query of a tenant may use.
+    pub(crate) fn budget(&self, tenant: TenantId) -> Arc<Budget> {
+        let q = &self.config;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_tenant = held
+            .entry(tenant)
+            .or_insert_with(|| Arc::new(SharedBytes::new(q.tenant_bytes_max)));
+        let own = Budget::new(q.samples_max, q.bytes_max, q.series_max);
+        Arc::new(own.within(Arc::clone(of_tenant)))
+    }
+
+    /// Bytes that all queries hold now.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.values().map(|h| h.taken()).sum()
+    }
+
+    /// Runs `work` when it is the tenant's turn in its lane. The budget is stopped at `timeout` (waiting included) and when the caller
     /// is dropped; `work` must look at it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         weight: Weight,
+        tenant: TenantId,
         budget: Arc<Budget>,
         timeout: Duration,
         work: impl FnOnce(&Budget) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let lane = match weight {
-            Weight::Light => &self.light,
-            Weight::Heavy => &self.heavy,
+            Weight::Light => 0,
+            Weight::Heavy => 1,
         };
         let guard = StopOnDrop(Arc::clone(&budget));
         let deadline = tokio::time::Instant::now() + timeout;
-        let slot = match Arc::clone(lane).try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => {
-                let waits = Waiting::enter(&self.waiting, self.waiting_max)?;
-                let slot = tokio::time::timeout_at(deadline, Arc::clone(lane).acquire_owned()).await;
-                drop(waits);
-                slot.map_err(|_| busy())?.map_err(|_| busy())?
+        let turn = match self.turns.enter(lane, tenant) {
+            Entered::Now(turn) => turn,
+            Entered::Full => {
+                let max = self.config.waiting_max;
+                return Err(busy(format!(
+                    "{max} queries wait already (query.waiting_max); try again"
+                )));
+            }
+            Entered::Later(turn) => {
+                let come = tokio::time::timeout_at(deadline, turn).await;
+                come.ok().and_then(Result::ok).ok_or_else(|| self.no_turn(tenant))?
             }
         };
         let for_work = Arc::clone(&budget);
         let mut task = tokio::task::spawn_blocking(move || {
-            let _slot = slot; // kept for as long as the work runs, also when nobody waits for it any more
+            let _turn = turn; // kept for as long as the work runs, also when nobody waits for it any more
             work(&for_work)
         });
         let joined = tokio::select! {
@@ -103,6 +130,18 @@ impl QueryPool {
     }
 }
 
+impl QueryPool {
+    fn no_turn(&self, tenant: TenantId) -> Refusal {
+        if self.turns.tenant_is_full(tenant) {
+            let max = self.config.tenant_at_once;
+            return busy(format!(
+                "{max} queries of this tenant run already (query.tenant_at_once); try again"
+            ));
+        }
+        busy("too many queries run already (query.heavy_at_once); try again")
+    }
+}
+
 pub(crate) fn timed_out(after: Duration) -> Refusal {
     Refusal::new(
         http::StatusCode::SERVICE_UNAVAILABLE,
@@ -111,32 +150,6 @@ pub(crate) fn timed_out(after: Duration) -> Refusal {
     )
 }
 
-fn busy() -> Refusal {
-    Refusal::new(
-        http::StatusCode::SERVICE_UNAVAILABLE,
-        "timeout",
-        "too many queries run already (query.heavy_at_once); try again",
-    )
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, max: usize) -> Result<Self, Refusal> {
-        if count.fetch_add(1, Relaxed) >= max {
-            count.fetch_sub(1, Relaxed);
-            return Err(Refusal::new(
-                http::StatusCode::SERVICE_UNAVAILABLE,
-                "timeout",
-                format!("{max} queries wait already (query.waiting_max); try again"),
-            ));
-        }
-        Ok(Waiting(count))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
+fn busy(message: impl Into<String>) -> Refusal {
+    Refusal::new(http::StatusCode::SERVICE_UNAVAILABLE, "timeout", message)
 }

@@ -1,21 +1,26 @@
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use model::{Budget, Found, Labels, Matcher, SampleSource, TenantId, TimeRange};
 use query::promql::ast::Expr;
-use query::promql::eval::{Answer, EvalContext, EvalError, EvalErrorKind, Query, Stats, evaluate as evaluate_expr};
+use query::promql::eval::{
+    Answer, EvalContext, EvalError, EvalErrorKind, Query, Stats, Trace, evaluate as evaluate_expr,
+};
 use query::promql::value::Value as PromValue;
 use query::promql::{self, json};
 
 use crate::admin::store_of;
 use crate::answer::{Refusal, json as json_answer, with_header};
+use crate::explain::explained;
+use crate::follow::{Followed, Timings, Turn};
 use crate::params::{self, Params, invalid};
 use crate::parts::App;
 use crate::pool::Weight;
@@ -53,6 +58,8 @@ pub(crate) struct Ask {
     pub(crate) params: Params,
     gzip: bool,
     timeout: Duration,
+    /// Who asks: the address the request came from.
+    asker: String,
 }
 
 impl Ask {
@@ -76,22 +83,20 @@ impl Ask {
             Some(_) => return Err(crate::pool::timed_out(Duration::ZERO)),
         };
         let gzip = takes_gzip(&head.headers);
+        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+        let asker = peer.map(|p| p.0.to_string()).unwrap_or_default();
         Ok(Ask {
             app,
             tenant,
             params,
             gzip,
             timeout,
+            asker,
         })
     }
 
     fn now_ms(&self) -> i64 {
         self.app.parts.host.clock.now_ms()
-    }
-
-    fn budget(&self) -> Arc<Budget> {
-        let q = &self.app.parts.query;
-        Arc::new(Budget::new(q.samples_max, q.bytes_max, q.series_max))
     }
 
     /// The source, once all that was durable at this moment can be read.
@@ -107,13 +112,22 @@ impl Ask {
         weight: Weight,
         work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.run_within(weight, self.app.pool.budget(self.tenant), work).await
+    }
+
+    async fn run_within<T: Send + 'static>(
+        &self,
+        weight: Weight,
+        budget: Arc<Budget>,
+        work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let asked = tokio::time::Instant::now();
         let waited = tokio::time::timeout(self.timeout, self.source()).await;
         let source = waited.map_err(|_| crate::pool::timed_out(self.timeout))??;
         let left = self.timeout.saturating_sub(asked.elapsed());
         self.app
             .pool
-            .run(weight, self.budget(), left, move |budget| work(&*source, budget))
+            .run(weight, self.tenant, budget, left, move |budget| work(&*source, budget))
             .await?
     }
 
@@ -221,13 +235,14 @@ pub(crate) struct Evaluation {
 }
 
 impl Evaluation {
-    pub(crate) fn run(&self, source: &dyn SampleSource, budget: &Budget) -> Result<Answer, Refusal> {
+    pub(crate) fn traced(&self, source: &dyn SampleSource, budget: &Budget, trace: &Trace) -> Result<Answer, Refusal> {
         let context = EvalContext {
             text: &self.text,
             lookback_ms: self.lookback_ms,
             threads: self.threads,
             per_step_stats: self.per_step_stats,
             use_start_times: self.use_start_times,
+            trace: Some(trace),
             ..EvalContext::new(source, self.tenant, budget)
         };
         evaluate_expr(&self.expr, &context, self.query).map_err(refusal)
@@ -271,7 +286,10 @@ pub(crate) fn weight_of(expr: &Expr, query: Query) -> Weight {
 }
 
 async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
+    let clock = Arc::clone(&ask.app.parts.host.clock);
+    let began = clock.monotonic();
     let (text, expr) = ask.expression()?;
+    let parsed = clock.monotonic().saturating_sub(began);
     let weight = weight_of(&expr, query);
     let lookback_ms = match ask.params.duration_ms("lookback_delta")? {
         Some(ms) if ms > 0 => ms,
@@ -279,6 +297,7 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
     };
     let limit = ask.params.limit()?;
     let stats = ask.params.get("stats").unwrap_or("").to_owned();
+    let explain = ask.params.flag("explain")?;
     let evaluation = Evaluation {
         text,
         expr,
@@ -290,16 +309,13 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
         use_start_times: ask.app.parts.query.use_start_times,
     };
     ask.app.counts.queries.fetch_add(1, Relaxed);
-    let clock = Arc::clone(&ask.app.parts.host.clock);
-    let asked = clock.monotonic();
+    let followed = Followed::of(&ask.app, &evaluation, ask.asker.clone(), parsed, explain);
+    let (trace, turn, timer) = (followed.trace(), followed.turn(), followed.timer());
     let ran = ask
-        .run(weight, move |source, budget| {
-            let began = clock.monotonic();
-            let mut answer = evaluation.run(source, budget)?;
-            let timings = Timings {
-                queued: began.saturating_sub(asked),
-                evaluated: clock.monotonic().saturating_sub(began),
-            };
+        .run_within(weight, followed.budget(), move |source, budget| {
+            turn.comes();
+            let mut answer = evaluation.traced(source, budget, &trace)?;
+            let timings = timer();
             if truncate(&mut answer.value, limit) {
                 answer.warnings.push("results truncated due to limit".into());
             }
@@ -308,9 +324,14 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
             } else {
                 Some((&answer.stats, timings))
             };
-            write_answer(&answer, stats, budget).map_err(|e| refusal(e.into()))
+            let plan = |serialised| {
+                let timings = Timings { serialised, ..timings };
+                explain.then(|| explained(&trace, budget, &timings, evaluation.threads))
+            };
+            write_answer(&answer, stats, &turn, &plan, budget).map_err(|e| refusal(e.into()))
         })
         .await;
+    followed.ended(ran.as_ref().err());
     match ran {
         Ok(body) => Ok(ask.answer(body)),
         Err(refused) => {
@@ -320,21 +341,16 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
     }
 }
 
-/// How long a query waited for its turn, and how long it took then.
-#[derive(Clone, Copy)]
-struct Timings {
-    queued: Duration,
-    evaluated: Duration,
-}
-
 /// The answer in the envelope of Prometheus' API.
 fn write_answer(
     answer: &Answer,
     stats: Option<(&Stats, Timings)>,
+    turn: &Turn,
+    plan: &dyn Fn(Duration) -> Option<serde_json::Value>,
     budget: &Budget,
 ) -> Result<Vec<u8>, model::BudgetError> {
     let mut out = br#"{"status":"success","data":{"#.to_vec();
-    json::write_value(&answer.value, &mut out, budget)?;
+    let serialised = turn.times(|| json::write_value(&answer.value, &mut out, budget))?;
     if let Some((s, timings)) = stats {
         let mut samples =
             serde_json::json!({ "totalQueryableSamples": s.samples_total, "peakSamples": s.samples_peak });
@@ -347,18 +363,21 @@ fn write_answer(
             samples["totalQueryableSamplesPerStep"] = serde_json::json!(steps);
         }
         let own = serde_json::json!({ "samplesRead": s.samples_read, "series": s.series });
-        let (evaluated, queued) = (timings.evaluated.as_secs_f64(), timings.queued.as_secs_f64());
         let timings = serde_json::json!({
-            "evalTotalTime": evaluated,
-            "innerEvalTime": evaluated,
-            "resultSortTime": 0.0,
-            "queryPreparationTime": 0.0,
-            "execQueueTime": queued,
-            "execTotalTime": evaluated + queued,
+            "evalTotalTime": timings.evaluated.as_secs_f64(),
+            "innerEvalTime": timings.inner.as_secs_f64(),
+            "resultSortTime": timings.sorted.as_secs_f64(),
+            "queryPreparationTime": timings.prepared.as_secs_f64(),
+            "execQueueTime": timings.queued.as_secs_f64(),
+            "execTotalTime": (timings.queued + timings.evaluated).as_secs_f64(),
         });
         let stats = serde_json::json!({ "timings": timings, "samples": samples, "overseer": own });
         out.extend_from_slice(b",\"stats\":");
         out.extend_from_slice(stats.to_string().as_bytes());
+    }
+    if let Some(plan) = plan(serialised) {
+        out.extend_from_slice(b",\"explain\":");
+        out.extend_from_slice(plan.to_string().as_bytes());
     }
     out.push(b'}');
     let (warnings, infos) = answer.notes_for_api();

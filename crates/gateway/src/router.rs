@@ -14,7 +14,7 @@ use model::TenantId;
 use crate::answer::{Refusal, empty, text};
 use crate::auth::check_origin;
 use crate::parts::App;
-use crate::{admin, cards, ingest, keeping, live, read, self_metrics, ui};
+use crate::{admin, cards, ingest, keeping, live, read, self_metrics, slow, ui};
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
 const TENANTS: &str = "/tenants/";
@@ -55,6 +55,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/status/buildinfo", get(cards::buildinfo))
         .route("/api/v1/status/flags", get(cards::flags))
         .route("/api/v1/status/runtimeinfo", get(cards::runtimeinfo))
+        .route("/api/v1/status/slow_queries", get(slow::slow_queries))
         .route("/api/v1/status/tsdb", get(read::status_tsdb))
         // Overseer's own
         .route("/api/v1/intake", get(cards::intake))

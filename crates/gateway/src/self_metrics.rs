@@ -237,6 +237,26 @@ fn http(w: &mut Writer, app: &App) {
         "Queries that failed.",
         app.counts.query_failures.load(Relaxed),
     );
+    let (slow, lost) = app.slow.counts();
+    counter(
+        w,
+        "overseer_slow_queries_total",
+        "Queries that took query.slow_ms or longer.",
+        slow,
+    );
+    counter(
+        w,
+        "overseer_slow_queries_unwritten_total",
+        "Slow queries that could not be written to their file.",
+        lost,
+    );
+    gauge(
+        w,
+        "overseer_query_bytes",
+        "Bytes that running queries have taken, in steps of 1 MiB.",
+        &[],
+        app.pool.held_bytes() as f64,
+    );
     gauge(
         w,
         "overseer_live_pages",

@@ -132,6 +132,7 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         own_process,
         scraper,
         live,
+        slow_log: Some(data_dir.path().join("logs").join("slow-queries.jsonl")),
         shutdown: shutdown.clone(),
     });
     tasks.spawn(self_telemetry::run(

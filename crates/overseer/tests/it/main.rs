@@ -16,6 +16,7 @@ mod crashtest;
 mod delete;
 mod full_disk;
 mod ingest;
+mod inspect;
 mod read_api;
 mod remote_write;
 mod server;
