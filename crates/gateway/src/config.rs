@@ -94,6 +94,9 @@ pub struct ServerConfig {
     pub body_bytes_per_second_min: u64,
     /// Whether stored series may be deleted over HTTP (`/api/v1/admin/tsdb/delete_series`).
     pub delete_api: bool,
+    /// Origins whose pages may read in a browser, such as `https://grafana.example`; `*`: any; empty: none. Only the
+    /// read API answers to them, and never with a session.
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for ServerConfig {
@@ -105,6 +108,7 @@ impl Default for ServerConfig {
             stall_seconds: 60,
             body_bytes_per_second_min: 1024,
             delete_api: true,
+            cors_origins: vec!["*".to_owned()],
         }
     }
 }
@@ -129,6 +133,6 @@ impl ServerConfig {
                 return Err(format!("server.{name}: 0, at least 1 is right"));
             }
         }
-        Ok(())
+        crate::cors::check(&self.cors_origins)
     }
 }

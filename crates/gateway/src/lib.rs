@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod explain;
 mod follow;
+mod cors;
 mod ingest;
 mod keeping;
 mod live;
@@ -24,6 +25,7 @@ mod router;
 mod self_metrics;
 mod slow;
 mod turns;
+mod status;
 mod ui;
 
 pub use auth::{AuthMode, Token};

@@ -49,6 +49,13 @@ impl Params {
         Ok(params)
     }
 
+    /// Those of a URL alone.
+    pub(crate) fn of_query(query: Option<&str>) -> Result<Self, Refusal> {
+        let mut params = Params::default();
+        params.extend(query.unwrap_or("").as_bytes())?;
+        Ok(params)
+    }
+
     fn extend(&mut self, encoded: &[u8]) -> Result<(), Refusal> {
         for pair in encoded.split(|&b| b == b'&').filter(|p| !p.is_empty()) {
             if self.0.len() >= PARAMS_MAX {
@@ -101,8 +108,9 @@ impl Params {
     pub(crate) fn limit(&self) -> Result<usize, Refusal> {
         match self.get("limit").filter(|v| !v.is_empty()) {
             None => Ok(usize::MAX),
-            Some(text) => match text.parse::<u64>() {
+            Some(text) => match text.parse::<i64>() {
                 Ok(0) => Ok(usize::MAX),
+                Ok(n) if n < 0 => Err(invalid("limit", text, "limit must be non-negative: 0 or more")),
                 Ok(n) => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
                 Err(_) => Err(invalid("limit", text, "a whole number from 0 on")),
             },
@@ -120,9 +128,7 @@ pub(crate) fn invalid(name: &str, value: &str, right: &str) -> Refusal {
 
 /// Decoded pairs of a URL's query.
 pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
-    let mut params = Params::default();
-    params.extend(query.as_bytes())?;
-    Ok(params.0)
+    Params::of_query(Some(query)).map(|p| p.0)
 }
 
 fn decode(text: &[u8]) -> Result<String, Refusal> {

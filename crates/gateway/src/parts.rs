@@ -49,6 +49,10 @@ pub struct About {
     pub listen: String,
     pub started_ms: i64,
     pub hostname: String,
+    /// How long samples are kept, in words.
+    pub retention: String,
+    /// The configuration in force, without secrets.
+    pub config_yaml: String,
 }
 
 /// The gateway: routes over its parts.

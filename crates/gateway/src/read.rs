@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
-use model::{Budget, Found, Labels, Matcher, SampleSource, TenantId, TimeRange};
+use model::{Budget, Found, Labels, MatchOp, Matcher, Metadata, SampleSource, TenantId, TimeRange};
 use query::promql::ast::Expr;
 use query::promql::eval::{
     Answer, EvalContext, EvalError, EvalErrorKind, Query, Stats, Trace, evaluate as evaluate_expr,
@@ -32,6 +32,7 @@ const HEAVY_STEPS: i64 = 500;
 const HEAVY_SPAN_MS: i64 = 6 * 3600 * 1000;
 /// Groups of `status/tsdb`, as Prometheus shows them.
 const CARDINALITY_TOP: usize = 10;
+const CARDINALITY_TOP_MAX: usize = 10_000;
 
 /// Routes that only read, whatever the method.
 pub(crate) fn is_read_path(path: &str) -> bool {
@@ -40,6 +41,7 @@ pub(crate) fn is_read_path(path: &str) -> bool {
     };
     [
         "query",
+        "read",
         "series",
         "label",
         "metadata",
@@ -56,8 +58,8 @@ pub(crate) struct Ask {
     pub(crate) app: Arc<App>,
     pub(crate) tenant: TenantId,
     pub(crate) params: Params,
-    gzip: bool,
-    timeout: Duration,
+    pub(crate) gzip: bool,
+    pub(crate) timeout: Duration,
     /// Who asks: the address the request came from.
     asker: String,
 }
@@ -95,12 +97,12 @@ impl Ask {
         })
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         self.app.parts.host.clock.now_ms()
     }
 
     /// The source, once all that was durable at this moment can be read.
-    async fn source(&self) -> Result<Arc<dyn SampleSource>, Refusal> {
+    pub(crate) async fn source(&self) -> Result<Arc<dyn SampleSource>, Refusal> {
         let store = store_of(&self.app)?;
         store.barrier().await.map_err(|e| Refusal::unavailable(e.to_string()))?;
         Ok(store.source())
@@ -174,7 +176,7 @@ impl Ask {
             .collect()
     }
 
-    fn check_length(&self, name: &str, text: &str) -> Result<(), Refusal> {
+    pub(crate) fn check_length(&self, name: &str, text: &str) -> Result<(), Refusal> {
         let max = self.app.parts.query.text_bytes_max;
         if text.len() > max {
             return Err(Refusal::bad_data(format!(
@@ -192,7 +194,30 @@ impl Ask {
         Ok((text, expr))
     }
 
-    fn answer(&self, body: Vec<u8>) -> Response {
+    /// Metadata of all metrics, or of one.
+    pub(crate) async fn metadata(&self, metric: Option<&str>) -> Result<Vec<Metadata>, Refusal> {
+        let metric = metric.filter(|m| !m.is_empty()).map(str::to_owned);
+        let tenant = self.tenant;
+        self.run(Weight::Light, move |source, _| {
+            Ok(source.metadata(tenant, metric.as_deref())?)
+        })
+        .await
+    }
+
+    /// Names of the metrics that have series with these labels, sorted.
+    pub(crate) async fn metric_names(&self, labels: &[(&str, &str)]) -> Result<Vec<String>, Refusal> {
+        let equal = |(n, v): &(&str, &str)| Matcher::new(*n, MatchOp::Equal, *v);
+        let matchers: Result<Vec<Matcher>, _> = labels.iter().map(equal).collect();
+        let any_of = [matchers.map_err(|e| Refusal::bad_data(e.to_string()))?];
+        let tenant = self.tenant;
+        self.run(Weight::Light, move |source, budget| {
+            let found = source.label_values(tenant, model::METRIC_NAME, &any_of, TimeRange::ALL, budget)?;
+            Ok(found.items)
+        })
+        .await
+    }
+
+    pub(crate) fn answer(&self, body: Vec<u8>) -> Response {
         finish(body, self.gzip)
     }
 }
@@ -521,29 +546,6 @@ pub(crate) async fn label_values(
     Ok(ask.answer(body))
 }
 
-pub(crate) async fn metadata(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
-    let ask = Ask::of(app, request).await?;
-    let metric = ask.params.get("metric").filter(|m| !m.is_empty()).map(str::to_owned);
-    let (limit, tenant) = (ask.params.limit()?, ask.tenant);
-    let body = ask
-        .run(Weight::Light, move |source, _| {
-            let all = source.metadata(tenant, metric.as_deref())?;
-            let data: serde_json::Map<String, serde_json::Value> = all
-                .into_iter()
-                .take(limit)
-                .map(|m| {
-                    let row = serde_json::json!([{ "type": m.kind.as_str(), "help": m.help, "unit": m.unit }]);
-                    (m.metric, row)
-                })
-                .collect();
-            Ok(serde_json::json!({ "status": "success", "data": data })
-                .to_string()
-                .into_bytes())
-        })
-        .await?;
-    Ok(ask.answer(body))
-}
-
 pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
     let (_, expr) = ask.expression()?;
@@ -601,9 +603,16 @@ pub(crate) async fn parse_query(State(app): State<Arc<App>>, request: Request<Bo
 
 pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
-    let top = match ask.params.limit()? {
-        usize::MAX => CARDINALITY_TOP,
-        n => n.min(10_000),
+    let top = match ask.params.get("limit").filter(|v| !v.is_empty()) {
+        None => CARDINALITY_TOP,
+        Some(text) => match text.parse::<usize>() {
+            Ok(n @ 1..=CARDINALITY_TOP_MAX) => n,
+            Ok(n) if n > CARDINALITY_TOP_MAX => {
+                let message = format!("limit must not exceed {CARDINALITY_TOP_MAX}");
+                return Err(Refusal::bad_data(message));
+            }
+            _ => return Err(Refusal::bad_data("limit must be a positive number")),
+        },
     };
     let tenant = ask.tenant;
     let body = ask

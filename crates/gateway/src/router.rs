@@ -14,7 +14,7 @@ use model::TenantId;
 use crate::answer::{Refusal, empty, text};
 use crate::auth::check_origin;
 use crate::parts::App;
-use crate::{admin, cards, ingest, keeping, live, read, self_metrics, slow, ui};
+use crate::{admin, cards, cors, ingest, keeping, live, read, self_metrics, slow, status, ui};
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
 const TENANTS: &str = "/tenants/";
@@ -45,18 +45,26 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/series", get(read::series).post(read::series))
         .route("/api/v1/labels", get(read::labels).post(read::labels))
         .route("/api/v1/label/{name}/values", get(read::label_values))
-        .route("/api/v1/metadata", get(read::metadata))
+        .route("/api/v1/metadata", get(status::metadata))
         .route("/api/v1/query_exemplars", get(read::exemplars).post(read::exemplars))
         .route("/api/v1/format_query", get(read::format_query).post(read::format_query))
         .route("/api/v1/parse_query", get(read::parse_query).post(read::parse_query))
-        .route("/api/v1/targets", get(cards::targets))
-        .route("/api/v1/rules", get(cards::rules))
-        .route("/api/v1/alerts", get(cards::alerts))
-        .route("/api/v1/status/buildinfo", get(cards::buildinfo))
-        .route("/api/v1/status/flags", get(cards::flags))
-        .route("/api/v1/status/runtimeinfo", get(cards::runtimeinfo))
+        .route("/api/v1/targets", get(status::targets))
+        .route("/api/v1/targets/metadata", get(status::target_metadata))
+        .route("/api/v1/scrape_pools", get(status::scrape_pools))
+        .route("/api/v1/rules", get(status::rules))
+        .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/alertmanagers", get(status::alertmanagers))
+        .route("/api/v1/features", get(status::features))
+        .route("/api/v1/notifications", get(status::notifications))
+        .route("/api/v1/notifications/live", get(status::notifications_live))
+        .route("/api/v1/status/buildinfo", get(status::buildinfo))
+        .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
         .route("/api/v1/status/slow_queries", get(slow::slow_queries))
         .route("/api/v1/status/tsdb", get(read::status_tsdb))
+        .route("/api/v1/status/walreplay", get(status::walreplay))
         // Overseer's own
         .route("/api/v1/intake", get(cards::intake))
         .route("/api/v1/self", get(cards::about))
@@ -83,6 +91,12 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     request.extensions_mut().insert(tenant);
     let path = request.uri().path();
     let reads = request.method() == Method::GET || request.method() == Method::HEAD || read::is_read_path(path);
+    if request.method() == Method::OPTIONS && app.auth.check_host(request.headers()).is_ok() {
+        // a browser asks before it sends, and without credentials
+        if let Some(answer) = cors::Page::of(&app.parts.server.cors_origins, &request).preflight() {
+            return answer;
+        }
+    }
     let open = matches!(
         path,
         "/livez" | "/readyz" | "/-/healthy" | "/-/ready" | "/ping" | "/api/v1/login"
@@ -108,10 +122,12 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
                 "this tenant is Overseer's own: it can only be read",
             ))
         });
+    let page = cors::Page::of(&app.parts.server.cors_origins, &request);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
+    page.allow(response.headers_mut());
     let class = usize::from(response.status().as_u16() / 100).min(5);
     app.counts.by_class[class].fetch_add(1, Relaxed);
     let h = response.headers_mut();

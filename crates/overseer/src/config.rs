@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cli::Settings;
 use crate::layers;
@@ -139,9 +140,59 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
             .join(", "),
     };
     terminal::say(&format!("The configuration is good ({from}). In force:"));
-    let shown = serde_json::to_string_pretty(&config).map_err(|e| Failure::failed(e.to_string()))?;
+    let shown = serde_json::to_string_pretty(&shown(&config)?).map_err(|e| Failure::failed(e.to_string()))?;
     terminal::say(&shown);
     Ok(())
+}
+
+/// The configuration in force as YAML, without secrets.
+pub(crate) fn yaml(config: &Config) -> Result<String, Failure> {
+    serde_saphyr::to_string(&shown(config)?).map_err(|e| Failure::failed(e.to_string()))
+}
+
+/// The configuration as it may be shown to anybody.
+fn shown(config: &Config) -> Result<Value, Failure> {
+    let mut value = serde_json::to_value(config).map_err(|e| Failure::failed(e.to_string()))?;
+    hide_secrets(&mut value);
+    Ok(value)
+}
+
+/// What stands for a secret.
+const HIDDEN: &str = "<secret>";
+/// Words in the names of keys that hold secrets; a key that ends in `_file` names a file only.
+const SECRET_WORDS: [&str; 6] = ["token", "password", "secret", "credential", "api_key", "private_key"];
+
+/// Hides secrets by the names of their keys, and credentials in URLs by their place, so that a setting added later is
+/// not shown before somebody thought of it.
+fn hide_secrets(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let key = key.to_ascii_lowercase();
+                let secret = !key.ends_with("_file") && SECRET_WORDS.iter().any(|w| key.contains(w));
+                if secret && value.is_string() {
+                    *value = HIDDEN.into();
+                } else {
+                    hide_secrets(value);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(hide_secrets),
+        Value::String(text) => {
+            if let Some(clean) = without_credentials(text) {
+                *text = clean;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A URL without its `user:password@`; `None` when it has none.
+fn without_credentials(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let at = authority.rfind('@')?;
+    Some(format!("{scheme}://{HIDDEN}{}", &rest[at..]))
 }
 
 pub(crate) fn schema() -> serde_json::Value {
@@ -154,4 +205,32 @@ pub(crate) fn print_schema() -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&schema()).map_err(|e| Failure::failed(e.to_string()))?;
     terminal::say(&text);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_reads_back_and_has_no_secrets() {
+        let mut config = Config {
+            token_file: Some("/etc/overseer/token".into()),
+            ..Config::default()
+        };
+        config.server.cors_origins = vec!["https://grafana.example".into()];
+        let text = yaml(&config).unwrap();
+        assert_eq!(serde_saphyr::from_str::<Config>(&text).unwrap(), config, "{text}");
+        let mut value = serde_json::json!({
+            "a": { "password": "p1", "api_token": "p2", "token_file": "f", "url": "https://u:p3@h/p?x=@" },
+            "list": ["http://p4@h:1", "plain@text"],
+        });
+        hide_secrets(&mut value);
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "a": { "password": HIDDEN, "api_token": HIDDEN, "token_file": "f", "url": "https://<secret>@h/p?x=@" },
+                "list": ["http://<secret>@h:1", "plain@text"],
+            })
+        );
+    }
 }

@@ -22,6 +22,9 @@ use crate::{Failure, VERSION, banner, config, layers, logging, own_host, self_te
 
 /// How long the log may take to write what is queued when the process stops.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+/// Stack of a thread: reading the longest query that is taken must not come near its end, also without optimisation.
+/// Only what is used of it takes memory.
+const STACK_BYTES: usize = 16 << 20;
 /// How long tasks may take to end before they are dropped.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,7 @@ pub(crate) fn run(settings: &Settings, roles: &[String]) -> Result<(), Failure> 
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(STACK_BYTES)
         .max_blocking_threads(64)
         .build()
         .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
@@ -115,6 +119,11 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         listen: shown(address),
         started_ms: host.clock.now_ms(),
         hostname: hostname.clone(),
+        retention: config
+            .store
+            .retention_days
+            .map_or_else(String::new, |days| format!("{days}d")),
+        config_yaml: config::yaml(&config)?,
     };
     let gateway = Gateway::new(Parts {
         host: host.clone(),

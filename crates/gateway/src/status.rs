@@ -1,0 +1,390 @@
+//! What the Prometheus API says of the server itself: build, flags, configuration, targets, rules. Parameters are
+//! checked as Prometheus checks them, also where there is nothing yet that they could choose from.
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use model::{Matcher, Metadata};
+use query::promql::{self, functions};
+use serde_json::{Map, Value, json};
+
+use crate::answer::{Refusal, empty, json as json_answer};
+use crate::params::{Params, invalid};
+use crate::parts::App;
+use crate::read::Ask;
+
+/// The Prometheus whose API and PromQL are spoken: clients choose features by it.
+const PROMETHEUS_VERSION: &str = "3.14.0";
+/// How Go writes a time that never was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn success(data: &Value) -> Response {
+    json_answer(
+        StatusCode::OK,
+        json!({ "status": "success", "data": data }).to_string().into_bytes(),
+    )
+}
+
+fn rfc3339(at_ms: i64) -> String {
+    match jiff::Timestamp::from_millisecond(at_ms) {
+        Ok(t) if at_ms != 0 => t.to_string(),
+        _ => NEVER.to_owned(),
+    }
+}
+
+/// Parameters of the URL.
+fn params_of(request: &Request<Body>) -> Result<Params, Refusal> {
+    Params::of_query(request.uri().query())
+}
+
+pub(crate) async fn buildinfo(State(app): State<Arc<App>>) -> Response {
+    success(&json!({
+        "version": PROMETHEUS_VERSION,
+        "revision": format!("overseer-{}", app.parts.about.version),
+        "branch": "main",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+        "application": "overseer",
+        "overseerVersion": app.parts.about.version,
+    }))
+}
+
+/// The configuration in force, as YAML without secrets.
+pub(crate) async fn config(State(app): State<Arc<App>>) -> Response {
+    success(&json!({ "yaml": app.parts.about.config_yaml }))
+}
+
+/// The settings that Prometheus has as flags, under its names.
+pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
+    let q = &app.parts.query;
+    let mut cors = app.parts.server.cors_origins.join("|");
+    if cors == "*" {
+        cors = ".*".to_owned();
+    }
+    success(&json!({
+        "config.file": "",
+        "query.lookback-delta": format!("{}s", q.lookback_seconds),
+        "query.timeout": format!("{}s", q.timeout_seconds),
+        "query.max-samples": q.samples_max.to_string(),
+        "storage.tsdb.path": app.parts.about.data_dir,
+        "storage.tsdb.retention.time": app.parts.about.retention,
+        "web.cors.origin": cors,
+        "web.listen-address": app.parts.about.listen,
+        "web.enable-admin-api": "false",
+        "web.enable-lifecycle": "false",
+        "web.enable-otlp-receiver": "true",
+        "web.enable-remote-write-receiver": "true",
+        "web.max-connections": app.parts.server.connections_max.to_string(),
+    }))
+}
+
+pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
+    let stats = app.parts.store.as_ref().map(|s| s.stats().engine);
+    success(&json!({
+        "startTime": rfc3339(app.parts.about.started_ms),
+        "CWD": app.parts.about.data_dir,
+        "hostname": app.parts.about.hostname,
+        "serverTime": rfc3339(app.parts.host.clock.now_ms()),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": rfc3339(app.parts.about.started_ms),
+        "corruptionCount": stats.as_ref().map_or(0, |s| s.quarantined.len()),
+        "goroutineCount": 0,
+        "GOMAXPROCS": crate::read::threads(),
+        "GOMEMLIMIT": i64::MAX,
+        "GOGC": "",
+        "GODEBUG": "",
+        "timeSeriesCount": stats.as_ref().map_or(0, |s| s.series),
+        "storageRetention": app.parts.about.retention,
+    }))
+}
+
+/// How far the log is applied, as Prometheus tells of its own.
+pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
+    let (min, max) = app.parts.log.as_ref().map_or((0, 0), |log| {
+        let status = log.status();
+        (status.first_kept.min(status.durable), status.durable)
+    });
+    let current = app.parts.store.as_ref().map_or(max, |s| s.stats().engine.applied);
+    success(&json!({ "min": min, "max": max, "current": current.clamp(min, max) }))
+}
+
+/// What is there of what Prometheus lists; clients ask before they use it.
+pub(crate) async fn features() -> Response {
+    let on = |names: &[&str]| -> Value { names.iter().map(|n| ((*n).to_owned(), true.into())).collect::<Map<_, _>>().into() };
+    let off = |names: &[&str]| -> Map<String, Value> { names.iter().map(|n| ((*n).to_owned(), false.into())).collect() };
+    let mut api = off(&["admin", "lifecycle", "openapi_3.1", "openapi_3.2", "search"]);
+    for name in [
+        "exclude_alerts",
+        "label_values_match",
+        "otlp_write_receiver",
+        "query_stats",
+        "query_warnings",
+        "remote_write_receiver",
+        "time_range_labels",
+        "time_range_series",
+    ] {
+        api.insert(name.to_owned(), true.into());
+    }
+    let named: Vec<&str> = functions::FUNCTIONS.iter().map(|f| f.name).collect();
+    success(&json!({
+        "api": api,
+        "promql": on(&[
+            "anchored", "at_modifier", "bool", "by", "duration_expr", "fill", "fill_left", "fill_right", "group_left",
+            "group_right", "ignoring", "negative_offset", "offset", "on", "per_query_lookback_delta", "per_step_stats",
+            "smoothed", "subqueries", "without",
+        ]),
+        "promql_functions": on(&named),
+        "promql_operators": on(&[
+            "!=", "!~", "%", "*", "+", "-", "/", "<", "</", "<=", "==", "=~", ">", ">/", ">=", "@", "^", "and", "atan2",
+            "avg", "bottomk", "count", "count_values", "group", "limit_ratio", "limitk", "max", "min", "or", "quantile",
+            "stddev", "stdvar", "sum", "topk", "unless",
+        ]),
+        "tsdb": on(&["exemplar_storage", "isolation", "native_histograms"]),
+    }))
+}
+
+/// Nothing needs the operator's attention that Prometheus would have put here.
+pub(crate) async fn notifications() -> Response {
+    success(&json!([]))
+}
+
+/// No stream of notifications, in Prometheus' way of saying so.
+pub(crate) async fn notifications_live() -> Response {
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// No rules are evaluated yet: well formed, and empty.
+pub(crate) async fn rules(request: Request<Body>) -> Result<Response, Refusal> {
+    let params = params_of(&request)?;
+    for text in params.all("match[]") {
+        selector("match[]", text)?;
+    }
+    let kind = params.get("type").unwrap_or("").to_ascii_lowercase();
+    if !matches!(kind.as_str(), "" | "alert" | "record") {
+        return Err(refused("type", &format!("not supported value {kind:?}: alert or record is right")));
+    }
+    let exclude = params.get("exclude_alerts").unwrap_or("").to_ascii_lowercase();
+    if !matches!(exclude.as_str(), "" | "1" | "t" | "true" | "0" | "f" | "false") {
+        return Err(invalid("exclude_alerts", &exclude, "true or false"));
+    }
+    let next = params.get("group_next_token").unwrap_or("");
+    match params.get("group_limit").filter(|v| !v.is_empty()) {
+        None if !next.is_empty() => {
+            return Err(refused(
+                "group_next_token",
+                "group_limit needs to be present in order to paginate over the groups",
+            ));
+        }
+        None => {}
+        Some(text) => match text.parse::<i32>() {
+            Err(_) => return Err(refused("group_limit", "group_limit needs to be a valid number")),
+            Ok(n) if n <= 0 => return Err(refused("group_limit", "group_limit needs to be greater than 0")),
+            Ok(_) if !next.is_empty() => {
+                let shown: String = next.chars().take(80).collect();
+                return Err(refused(
+                    "group_next_token",
+                    &format!("invalid group_next_token '{shown}'. were rule groups changed?"),
+                ));
+            }
+            Ok(_) => {}
+        },
+    }
+    Ok(success(&json!({ "groups": [] })))
+}
+
+fn refused(name: &str, why: &str) -> Refusal {
+    Refusal::bad_data(format!("invalid parameter \"{name}\": {why}"))
+}
+
+fn selector(name: &str, text: &str) -> Result<Vec<Matcher>, Refusal> {
+    promql::parse_matchers(text).map_err(|e| refused(name, &e.to_string()))
+}
+
+/// No alerts, as there are no rules.
+pub(crate) async fn alerts() -> Response {
+    success(&json!({ "alerts": [] }))
+}
+
+/// Alerts go to no alert manager yet.
+pub(crate) async fn alertmanagers() -> Response {
+    success(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+}
+
+/// Scrape targets and their health, in Prometheus' shape.
+pub(crate) async fn targets(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let params = params_of(&request)?;
+    let pool = params.get("scrapePool").unwrap_or("");
+    let state = params.get("state").unwrap_or("").to_ascii_lowercase();
+    let (any, active) = (matches!(state.as_str(), "" | "any"), state == "active");
+    let mut health = if any || active { health(&app) } else { Vec::new() };
+    health.retain(|t| pool.is_empty() || t.job == pool);
+    let listed: Vec<Value> = health
+        .iter()
+        .map(|t| {
+            json!({
+                "discoveredLabels": { "__address__": t.instance, "job": t.job },
+                "labels": labels_of(t),
+                "scrapePool": t.job,
+                "scrapeUrl": t.url,
+                "globalUrl": t.url,
+                "lastError": t.last_error,
+                "lastScrape": rfc3339(t.last_ms),
+                "lastScrapeDuration": t.last_duration_seconds,
+                "health": match t.up { Some(true) => "up", Some(false) => "down", None => "unknown" },
+                "scrapeInterval": format!("{}s", t.interval_seconds),
+                "scrapeTimeout": format!("{}s", t.timeout_seconds),
+            })
+        })
+        .collect();
+    let counts: Value = if any || state == "dropped" {
+        pools(&app).into_iter().map(|p| (p, 0.into())).collect::<Map<_, _>>().into()
+    } else {
+        Value::Null
+    };
+    Ok(success(&json!({ "activeTargets": listed, "droppedTargets": [], "droppedTargetCounts": counts })))
+}
+
+/// Targets, by job.
+fn health(app: &App) -> Vec<input::TargetHealth> {
+    let mut all = app.parts.scraper.as_ref().map(|s| s.health()).unwrap_or_default();
+    all.sort_by(|a, b| a.job.cmp(&b.job));
+    all
+}
+
+fn labels_of(target: &input::TargetHealth) -> Value {
+    json!({ "instance": target.instance, "job": target.job })
+}
+
+fn pools(app: &App) -> Vec<String> {
+    let mut names: Vec<String> = health(app).into_iter().map(|t| t.job).collect();
+    names.dedup();
+    names
+}
+
+pub(crate) async fn scrape_pools(State(app): State<Arc<App>>) -> Response {
+    success(&json!({ "scrapePools": pools(&app) }))
+}
+
+/// A number that may be absent or empty.
+fn number(params: &Params, name: &str) -> Result<Option<i64>, Refusal> {
+    match params.get(name).filter(|v| !v.is_empty()) {
+        None => Ok(None),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Refusal::bad_data(format!("{name} must be a number"))),
+    }
+}
+
+/// Metadata by metric. A metric has one entry here, whatever number of targets it has.
+pub(crate) async fn metadata(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let limit = number(&ask.params, "limit")?.and_then(|n| usize::try_from(n).ok());
+    number(&ask.params, "limit_per_metric")?;
+    let rows = ask.metadata(ask.params.get("metric")).await?;
+    let data: Map<String, Value> = rows
+        .into_iter()
+        .take(limit.unwrap_or(usize::MAX))
+        .map(|m| (m.metric.clone(), json!([entry(&m, None)])))
+        .collect();
+    Ok(ask.answer(json!({ "status": "success", "data": data }).to_string().into_bytes()))
+}
+
+fn entry(m: &Metadata, target: Option<(&Value, bool)>) -> Value {
+    let mut row = json!({ "type": m.kind.as_str(), "help": m.help, "unit": m.unit });
+    if let Some((target, named)) = target {
+        row["target"] = target.clone();
+        if named {
+            row["metric"] = m.metric.as_str().into();
+        }
+    }
+    row
+}
+
+/// Metadata by target: which target a metric's metadata came from is known where samples of both are stored.
+pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(app, request).await?;
+    let limit = number(&ask.params, "limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let wanted = match ask.params.get("match_target").filter(|v| !v.is_empty()) {
+        None => Vec::new(),
+        Some(text) => selector("match_target", text)?,
+    };
+    let metric = ask.params.get("metric").filter(|m| !m.is_empty()).map(str::to_owned);
+    let mut data: Vec<Value> = Vec::new();
+    for target in health(&ask.app) {
+        let value_of = |name: &str| match name {
+            "job" => target.job.as_str(),
+            "instance" => target.instance.as_str(),
+            _ => "",
+        };
+        if data.len() >= limit || !wanted.iter().all(|m| m.matches(value_of(&m.name))) {
+            continue;
+        }
+        let labels = labels_of(&target);
+        let of_target = [("job", target.job.as_str()), ("instance", target.instance.as_str())];
+        let names = ask.metric_names(&of_target).await?;
+        let rows = ask.metadata(metric.as_deref()).await?;
+        let rows = rows.iter().filter(|m| belongs(&m.metric, &names));
+        data.extend(rows.map(|m| entry(m, Some((&labels, metric.is_none())))));
+    }
+    Ok(ask.answer(json!({ "status": "success", "data": data }).to_string().into_bytes()))
+}
+
+/// Whether a family has samples among sorted `names`: under its own name or one that a histogram or summary adds to.
+fn belongs(family: &str, names: &[String]) -> bool {
+    ["", "_bucket", "_count", "_sum", "_total", "_info"]
+        .iter()
+        .any(|suffix| names.binary_search_by(|n| n.as_str().cmp(&format!("{family}{suffix}"))).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(query: &str) -> Request<Body> {
+        Request::builder().uri(format!("/x?{query}")).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn parameters_of_rules_are_checked() {
+        for good in [
+            "",
+            "type=alert",
+            "type=Record",
+            "exclude_alerts=TRUE",
+            "group_limit=3",
+            "rule_name[]=a&rule_group[]=b&file[]=c",
+            "match[]={severity=%22page%22}",
+        ] {
+            assert_eq!(rules(ask(good)).await.unwrap().status(), StatusCode::OK, "{good}");
+        }
+        for (bad, says) in [
+            ("type=banana", "\"type\""),
+            ("exclude_alerts=maybe", "exclude_alerts"),
+            ("group_limit=0", "greater than 0"),
+            ("group_limit=x", "valid number"),
+            ("group_next_token=a", "group_limit needs to be present"),
+            ("group_limit=1&group_next_token=a", "were rule groups changed"),
+            ("match[]=((", "match[]"),
+        ] {
+            let refused = rules(ask(bad)).await.unwrap_err();
+            assert_eq!((refused.status, refused.kind), (StatusCode::BAD_REQUEST, "bad_data"));
+            assert!(refused.message.contains(says), "{bad}: {}", refused.message);
+        }
+    }
+
+    #[test]
+    fn times_are_always_times() {
+        assert_eq!(rfc3339(0), NEVER);
+        assert_eq!(rfc3339(1500), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn families_know_their_samples() {
+        let names = ["h_bucket".to_owned(), "up".to_owned()];
+        assert!(belongs("h", &names) && belongs("up", &names) && !belongs("u", &names));
+    }
+}
