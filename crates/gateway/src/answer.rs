@@ -79,6 +79,16 @@ impl From<SourceError> for Refusal {
     }
 }
 
+/// A refusal as plain text, for the routes where Prometheus gives no JSON.
+pub(crate) fn plain(refused: &Refusal) -> Response {
+    let mut r = text(refused.status, format!("{}\n", refused.message));
+    if refused.status == StatusCode::SERVICE_UNAVAILABLE {
+        r.headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    }
+    r
+}
+
 /// A JSON answer of finished bytes.
 pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut r = Response::new(Body::from(body));

@@ -137,7 +137,9 @@ pub(crate) fn check(origins: &[String]) -> Result<(), String> {
             !scheme.is_empty()
                 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
                 && !host.is_empty()
-                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b))
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b))
         })
     };
     match origins.iter().enumerate().find(|(_, o)| *o != ANY && !is_origin(o)) {
@@ -176,7 +178,10 @@ mod tests {
     fn reads_are_open_to_the_origins_of_the_setting() {
         let grafana = "https://grafana.example";
         assert_eq!(allowed(&["*"], "/api/v1/query", grafana).as_deref(), Some("*"));
-        assert_eq!(allowed(&[grafana], "/api/v1/label/a/values", grafana).as_deref(), Some(grafana));
+        assert_eq!(
+            allowed(&[grafana], "/api/v1/label/a/values", grafana).as_deref(),
+            Some(grafana)
+        );
         assert_eq!(allowed(&[grafana], "/api/v1/query", "https://other.example"), None);
         assert_eq!(allowed(&[], "/api/v1/query", grafana), None);
     }
@@ -210,7 +215,12 @@ mod tests {
     #[test]
     fn settings_that_are_no_origins_are_refused() {
         let check = |o: &str| check(&[o.to_owned()]);
-        for good in ["*", "https://grafana.example", "http://127.0.0.1:3000", "http://[::1]:3000"] {
+        for good in [
+            "*",
+            "https://grafana.example",
+            "http://127.0.0.1:3000",
+            "http://[::1]:3000",
+        ] {
             assert!(check(good).is_ok(), "{good}");
         }
         for bad in ["", "grafana.example", "https://a.example/", "https://*.example", "null"] {

@@ -10,8 +10,10 @@ use crate::turns::{Entered, Turns};
 
 /// Light queries that run at once; they take microseconds to milliseconds.
 const LIGHT_AT_ONCE: usize = 16;
+/// Remote reads that run at once: each may wait for its reader, so they have a lane of their own.
+const BULK_AT_ONCE: usize = 8;
 
-/// Runs evaluations on blocking threads, in two lanes, so that many heavy queries cannot make a light one wait; and
+/// Runs evaluations on blocking threads, in lanes, so that many heavy queries cannot make a light one wait; and
 /// tenant by tenant, so that neither can another tenant's.
 pub(crate) struct QueryPool {
     turns: Arc<Turns>,
@@ -25,6 +27,8 @@ pub(crate) struct QueryPool {
 pub(crate) enum Weight {
     Light,
     Heavy,
+    /// Hands over more than it computes, as fast as its reader takes it.
+    Bulk,
 }
 
 /// Stops the evaluation when the client goes away: dropped with the request's future.
@@ -44,7 +48,7 @@ impl QueryPool {
         } else {
             config.heavy_at_once as usize
         };
-        let lanes = [LIGHT_AT_ONCE, heavy];
+        let lanes = [LIGHT_AT_ONCE, heavy, BULK_AT_ONCE];
         QueryPool {
             turns: Arc::new(Turns::new(
                 lanes,
@@ -86,6 +90,7 @@ impl QueryPool {
         let lane = match weight {
             Weight::Light => 0,
             Weight::Heavy => 1,
+            Weight::Bulk => 2,
         };
         let guard = StopOnDrop(Arc::clone(&budget));
         let deadline = tokio::time::Instant::now() + timeout;

@@ -25,6 +25,7 @@ use crate::params::{self, Params, invalid};
 use crate::parts::App;
 use crate::pool::Weight;
 
+const JSON: &str = "application/json";
 /// Answers from this size on are compressed for clients that take gzip.
 const GZIP_BYTES_MIN: usize = 1400;
 /// Steps of a range query, and window in ms, from which it counts as heavy.
@@ -97,6 +98,18 @@ impl Ask {
         })
     }
 
+    /// A request whose body says it all.
+    pub(crate) fn without_parameters(app: Arc<App>, tenant: TenantId) -> Self {
+        let timeout = Duration::from_secs(u64::from(app.parts.query.timeout_seconds));
+        Ask {
+            app,
+            tenant,
+            params: Params::default(),
+            gzip: false,
+            timeout,
+        }
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.app.parts.host.clock.now_ms()
     }
@@ -145,8 +158,23 @@ impl Ask {
         Ok(TimeRange::new(start_ms, end_ms))
     }
 
-    /// The `match[]` selectors, parsed.
+    /// The `match[]` selectors, parsed; each must name something.
     pub(crate) fn matchers(&self, required: bool) -> Result<Vec<Vec<Matcher>>, Refusal> {
+        let any_of = self.selectors(required)?;
+        for (matchers, text) in any_of.iter().zip(self.params.all("match[]")) {
+            if matchers.iter().all(Matcher::matches_absent) {
+                return Err(invalid(
+                    "match[]",
+                    text,
+                    "a selector with at least one non-empty matcher",
+                ));
+            }
+        }
+        Ok(any_of)
+    }
+
+    /// The `match[]` selectors, parsed; one may select everything.
+    pub(crate) fn selectors(&self, required: bool) -> Result<Vec<Vec<Matcher>>, Refusal> {
         let max = self.app.parts.query.matchers_max;
         let texts: Vec<&str> = self.params.all("match[]").collect();
         if texts.is_empty() && required {
@@ -162,16 +190,7 @@ impl Ask {
             .into_iter()
             .map(|text| {
                 self.check_length("match[]", text)?;
-                let matchers = promql::parse_matchers(text)
-                    .map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))?;
-                if matchers.iter().all(Matcher::matches_absent) {
-                    return Err(invalid(
-                        "match[]",
-                        text,
-                        "a selector with at least one non-empty matcher",
-                    ));
-                }
-                Ok(matchers)
+                promql::parse_matchers(text).map_err(|e| invalid("match[]", text, &format!("a series selector ({e})")))
             })
             .collect()
     }
@@ -218,7 +237,7 @@ impl Ask {
     }
 
     pub(crate) fn answer(&self, body: Vec<u8>) -> Response {
-        finish(body, self.gzip)
+        finish(body, self.gzip, JSON)
     }
 }
 
@@ -229,21 +248,22 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
         .is_some_and(|v| v.contains("gzip"))
 }
 
-fn finish(body: Vec<u8>, gzip: bool) -> Response {
+/// A body of some type, compressed where that is taken and pays.
+pub(crate) fn finish(body: Vec<u8>, gzip: bool, content_type: &str) -> Response {
+    let typed = |bytes| with_header(json_answer(StatusCode::OK, bytes), header::CONTENT_TYPE, content_type);
     if gzip && body.len() >= GZIP_BYTES_MIN {
         let mut packed = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
         if packed.write_all(&body).is_ok()
             && let Ok(bytes) = packed.finish()
         {
-            let r = json_answer(StatusCode::OK, bytes);
             return with_header(
-                with_header(r, header::CONTENT_ENCODING, "gzip"),
+                with_header(typed(bytes), header::CONTENT_ENCODING, "gzip"),
                 header::VARY,
                 "accept-encoding",
             );
         }
     }
-    json_answer(StatusCode::OK, body)
+    typed(body)
 }
 
 /// What an evaluation needs, owned, so that it can move to another thread.

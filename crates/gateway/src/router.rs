@@ -14,7 +14,7 @@ use model::TenantId;
 use crate::answer::{Refusal, empty, text};
 use crate::auth::check_origin;
 use crate::parts::App;
-use crate::{admin, cards, cors, ingest, keeping, live, read, self_metrics, slow, status, ui};
+use crate::{admin, cards, cors, federate, ingest, keeping, live, read, remote_read, self_metrics, slow, status, ui};
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
 const TENANTS: &str = "/tenants/";
@@ -49,6 +49,8 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/query_exemplars", get(read::exemplars).post(read::exemplars))
         .route("/api/v1/format_query", get(read::format_query).post(read::format_query))
         .route("/api/v1/parse_query", get(read::parse_query).post(read::parse_query))
+        .route("/api/v1/read", post(remote_read::read))
+        .route("/federate", get(federate::federate))
         .route("/api/v1/targets", get(status::targets))
         .route("/api/v1/targets/metadata", get(status::target_metadata))
         .route("/api/v1/scrape_pools", get(status::scrape_pools))
@@ -142,7 +144,7 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
 }
 
 fn is_api(path: &str) -> bool {
-    ["/api/", "/v1/", "/otlp/", "/write", "/metrics", "/ping"]
+    ["/api/", "/v1/", "/otlp/", "/write", "/metrics", "/federate", "/ping"]
         .iter()
         .any(|p| path.starts_with(p))
 }

@@ -113,8 +113,15 @@ pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
 
 /// What is there of what Prometheus lists; clients ask before they use it.
 pub(crate) async fn features() -> Response {
-    let on = |names: &[&str]| -> Value { names.iter().map(|n| ((*n).to_owned(), true.into())).collect::<Map<_, _>>().into() };
-    let off = |names: &[&str]| -> Map<String, Value> { names.iter().map(|n| ((*n).to_owned(), false.into())).collect() };
+    let on = |names: &[&str]| -> Value {
+        names
+            .iter()
+            .map(|n| ((*n).to_owned(), true.into()))
+            .collect::<Map<_, _>>()
+            .into()
+    };
+    let off =
+        |names: &[&str]| -> Map<String, Value> { names.iter().map(|n| ((*n).to_owned(), false.into())).collect() };
     let mut api = off(&["admin", "lifecycle", "openapi_3.1", "openapi_3.2", "search"]);
     for name in [
         "exclude_alerts",
@@ -164,7 +171,10 @@ pub(crate) async fn rules(request: Request<Body>) -> Result<Response, Refusal> {
     }
     let kind = params.get("type").unwrap_or("").to_ascii_lowercase();
     if !matches!(kind.as_str(), "" | "alert" | "record") {
-        return Err(refused("type", &format!("not supported value {kind:?}: alert or record is right")));
+        return Err(refused(
+            "type",
+            &format!("not supported value {kind:?}: alert or record is right"),
+        ));
     }
     let exclude = params.get("exclude_alerts").unwrap_or("").to_ascii_lowercase();
     if !matches!(exclude.as_str(), "" | "1" | "t" | "true" | "0" | "f" | "false") {
@@ -240,11 +250,17 @@ pub(crate) async fn targets(State(app): State<Arc<App>>, request: Request<Body>)
         })
         .collect();
     let counts: Value = if any || state == "dropped" {
-        pools(&app).into_iter().map(|p| (p, 0.into())).collect::<Map<_, _>>().into()
+        pools(&app)
+            .into_iter()
+            .map(|p| (p, 0.into()))
+            .collect::<Map<_, _>>()
+            .into()
     } else {
         Value::Null
     };
-    Ok(success(&json!({ "activeTargets": listed, "droppedTargets": [], "droppedTargetCounts": counts })))
+    Ok(success(
+        &json!({ "activeTargets": listed, "droppedTargets": [], "droppedTargetCounts": counts }),
+    ))
 }
 
 /// Targets, by job.
@@ -307,7 +323,9 @@ fn entry(m: &Metadata, target: Option<(&Value, bool)>) -> Value {
 /// Metadata by target: which target a metric's metadata came from is known where samples of both are stored.
 pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
-    let limit = number(&ask.params, "limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let limit = number(&ask.params, "limit")?
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX);
     let wanted = match ask.params.get("match_target").filter(|v| !v.is_empty()) {
         None => Vec::new(),
         Some(text) => selector("match_target", text)?,
@@ -337,7 +355,11 @@ pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Reques
 fn belongs(family: &str, names: &[String]) -> bool {
     ["", "_bucket", "_count", "_sum", "_total", "_info"]
         .iter()
-        .any(|suffix| names.binary_search_by(|n| n.as_str().cmp(&format!("{family}{suffix}"))).is_ok())
+        .any(|suffix| {
+            names
+                .binary_search_by(|n| n.as_str().cmp(&format!("{family}{suffix}")))
+                .is_ok()
+        })
 }
 
 #[cfg(test)]
@@ -345,7 +367,10 @@ mod tests {
     use super::*;
 
     fn ask(query: &str) -> Request<Body> {
-        Request::builder().uri(format!("/x?{query}")).body(Body::empty()).unwrap()
+        Request::builder()
+            .uri(format!("/x?{query}"))
+            .body(Body::empty())
+            .unwrap()
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use model::TenantId;
 use tokio::sync::oneshot;
 
 /// Lanes of queries, by weight.
-pub(crate) const LANES: usize = 2;
+pub(crate) const LANES: usize = 3;
 
 /// Who may run now: so many queries at once in each lane and for each tenant. Those that wait are let in tenant by
 /// tenant, one after the other, so that many of one tenant cost another no more than one turn.
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn tenants_take_turns() {
-        let turns = Arc::new(Turns::new([1, 1], 0, 10));
+        let turns = Arc::new(Turns::new([1, 1, 1], 0, 10));
         let first = now(&turns, A);
         let mut of_a: Vec<_> = (0..3).map(|_| later(&turns, A)).collect();
         let mut of_b = later(&turns, B);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn one_tenant_runs_so_many_at_once() {
-        let turns = Arc::new(Turns::new([8, 8], 2, 10));
+        let turns = Arc::new(Turns::new([8, 8, 1], 2, 10));
         let _one = now(&turns, A);
         let two = now(&turns, A);
         let mut three = later(&turns, A);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn who_waits_no_longer_holds_nothing_up() {
-        let turns = Arc::new(Turns::new([1, 1], 0, 2));
+        let turns = Arc::new(Turns::new([1, 1, 1], 0, 2));
         let first = now(&turns, A);
         let gone = later(&turns, A);
         let mut second = later(&turns, A);

@@ -6,14 +6,17 @@
 mod encoding;
 mod error;
 pub mod exposition;
+pub mod federation;
 pub mod influx;
 pub mod json;
 pub mod metrics_json;
 mod native_histogram;
 pub mod otlp;
+pub mod prometheus_chunk;
 pub mod proto;
 mod protocol;
 mod rejects;
+pub mod remote_read;
 pub mod remote_write;
 pub mod remote_write2;
 

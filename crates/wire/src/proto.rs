@@ -290,9 +290,14 @@ impl Writer {
     }
 
     pub fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        self.key(field, 2);
-        self.raw_varint(bytes.len() as u64);
+        self.bytes_head(field, bytes.len());
         self.out.extend_from_slice(bytes);
+    }
+
+    /// What stands before `len` bytes that the caller writes next.
+    pub fn bytes_head(&mut self, field: u32, len: usize) {
+        self.key(field, 2);
+        self.raw_varint(len as u64);
     }
 
     /// An embedded message written by `fill`.

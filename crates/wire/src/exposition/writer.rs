@@ -45,6 +45,24 @@ impl Writer {
 
     /// One sample, of the family's name or with a suffix such as `_sum`.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.value(name, labels, value);
+        self.out.push('\n');
+    }
+
+    /// The same with its time, in Unix ms.
+    pub fn sample_at(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at_ms: i64) {
+        self.value(name, labels, value);
+        self.out.push(' ');
+        self.out.push_str(&at_ms.to_string());
+        self.out.push('\n');
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let plain = super::plain_name(name.as_bytes(), true);
         if plain {
             self.out.push_str(name);
@@ -74,7 +92,6 @@ impl Writer {
         } else {
             self.out.push_str(&value.to_string());
         }
-        self.out.push('\n');
     }
 
     /// The body.
