@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::PATIENCE;
 use crate::server::{Dir, Server, now_seconds};
 
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|d| d.join(name)).find(|p| p.is_file());
     if found.is_none() {
@@ -17,7 +17,7 @@ fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// A process that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -26,7 +26,7 @@ impl Drop for Running {
     }
 }
 
-fn start(command: &mut Command) -> Running {
+pub(crate) fn start(command: &mut Command) -> Running {
     Running(
         command
             .stdin(Stdio::null())
@@ -37,7 +37,7 @@ fn start(command: &mut Command) -> Running {
     )
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -45,7 +45,7 @@ fn free_port() -> u16 {
         .port()
 }
 
-fn wait_for(server: &Server, expr: &str) {
+pub(crate) fn wait_for(server: &Server, expr: &str) {
     let deadline = Instant::now() + 2 * PATIENCE;
     while server.query(expr, now_seconds()).is_empty() {
         assert!(Instant::now() < deadline, "{expr} never had a value");

@@ -18,6 +18,7 @@ mod full_disk;
 mod ingest;
 mod inspect;
 mod read_api;
+mod readers;
 mod remote_write;
 mod server;
 mod start;

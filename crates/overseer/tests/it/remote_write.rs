@@ -2,7 +2,7 @@
 use crate::client::Response;
 use crate::server::Server;
 
-fn varint(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -10,7 +10,7 @@ fn varint(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
-fn field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+pub(crate) fn field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
     varint(out, number << 3 | 2);
     varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

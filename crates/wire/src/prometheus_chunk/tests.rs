@@ -222,8 +222,10 @@ fn again(r: &mut BitReader<'_>, last: Twice) -> Twice {
     }
 }
 
-/// Samples of a chunk: floats, or histograms.
-pub(crate) fn read(chunk: &Chunk) -> (Vec<(i64, f64)>, Vec<(i64, Histogram)>) {
+/// Samples with their times: floats and histograms.
+type Samples = (Vec<(i64, f64)>, Vec<(i64, Histogram)>);
+
+fn read(chunk: &Chunk) -> Samples {
     match chunk.kind {
         ChunkKind::Xor => (read_xor(&chunk.data), Vec::new()),
         kind => (Vec::new(), read_histograms(kind, &chunk.data)),
