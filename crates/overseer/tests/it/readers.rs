@@ -53,7 +53,7 @@ fn promtool_asks() {
     assert!(ok);
     assert_eq!(
         text,
-        format!("{{host=\"a\"}} => 1 @[{end}]\n{{host=\"b\"}} => 2 @[{end}]")
+        format!("{{host=\"a\"}} => 600 @[{end}]\n{{host=\"b\"}} => 1200 @[{end}]")
     );
     let ask = |args: &[&str], rest: &[&str]| {
         let (ok, text, errors) = promtool(&server, args, rest).unwrap();
