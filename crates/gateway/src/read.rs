@@ -107,6 +107,7 @@ impl Ask {
             params: Params::default(),
             gzip: false,
             timeout,
+            asker: String::new(),
         }
     }
 
