@@ -1,11 +1,13 @@
 //! Merging blocks: samples of one series come together, full chunks are copied as they are, small ones are written anew,
 //! and what was deleted is left out. Out come one block per UTC day, each with its own index.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashMap;
 use model::{Exemplar, Labels, SeriesBlock, TenantId, TimeRange};
@@ -19,20 +21,43 @@ use crate::head::EXEMPLARS_MAX;
 use crate::index::{IndexBuilder, SortedSets};
 use crate::merge;
 
+/// Days written at once: each has a file open, and its directory in memory. Inputs are read once for so many days.
+const DAYS_AT_ONCE: usize = 8;
+/// Bytes merged between two looks at the pace.
+const PACE_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
+
+/// Who decides how fast a merge may go.
+pub trait Pace {
+    /// So many bytes were read and written since the last call; it may wait. False: give up, and leave all as it was.
+    fn merged(&self, bytes: u64) -> bool;
+}
+
+/// As fast as it goes.
+pub struct FullPace;
+
+impl Pace for FullPace {
+    fn merged(&self, _bytes: u64) -> bool {
+        true
+    }
+}
+
 /// What is to be merged.
 pub(crate) struct Job<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) view: &'a View,
     /// In order of their positions.
     pub(crate) inputs: &'a [Arc<Block>],
-    /// The id of the next output. It only grows, whatever becomes of the outputs.
-    pub(crate) next_id: Cell<u64>,
+    /// Ids of the outputs so far.
+    pub(crate) made: RefCell<Vec<u64>>,
+    pub(crate) pace: &'a dyn Pace,
 }
 
 pub(crate) enum Failure {
     Io(PathBuf, io::Error),
     /// This input is damaged.
     Damaged(u64, ReadError),
+    /// The pace says so.
+    GivenUp,
 }
 
 /// No number.
@@ -57,7 +82,15 @@ struct Merger<'a> {
     job: &'a Job<'a>,
     sets: SortedSets,
     inputs: Vec<Input>,
+    /// Days written now.
+    days: RangeInclusive<i64>,
     outputs: BTreeMap<i64, Output>,
+    /// Written and not finished: it may be the last one.
+    held: Option<(i64, Output)>,
+    parts: u32,
+    exemplars: Option<HashMap<(i64, u32), Vec<Exemplar>>>,
+    /// Bytes since the last look at the pace.
+    bytes: Cell<u64>,
 }
 
 fn read_failed(block: &Block) -> impl Fn(ReadError) -> Failure + '_ {
@@ -69,26 +102,38 @@ fn read_failed(block: &Block) -> impl Fn(ReadError) -> Failure + '_ {
 
 /// Merges the inputs into new blocks, durable but in no manifest yet.
 pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
-    let (sets, inputs) = gather(job)?;
+    let (sets, inputs, days) = gather(job)?;
     let mut merger = Merger {
         job,
         sets,
         inputs,
+        days: 0..=0,
         outputs: BTreeMap::new(),
+        held: None,
+        parts: 0,
+        exemplars: None,
+        bytes: Cell::new(0),
     };
     let places = merger.sets.order.len();
     let mut block = SeriesBlock::default();
-    for place in 0..places {
-        merger.series(place as u32, &mut block)?;
+    let days: Vec<i64> = days.into_iter().collect();
+    let mut passes = days.chunks(DAYS_AT_ONCE).peekable();
+    while let Some(pass) = passes.next() {
+        merger.days = pass[0]..=pass[pass.len() - 1];
+        for place in 0..places {
+            merger.series(place as u32, &mut block)?;
+        }
+        merger.finish(passes.peek().is_none())?;
     }
-    merger.finish()
+    Ok(())
 }
 
-/// Collects the label sets of all inputs.
-fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
+/// Collects the label sets of all inputs, and the days of their chunks.
+fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<i64>), Failure> {
     let s = job.shared;
     let mut builder = IndexBuilder::default();
     let mut inputs = Vec::new();
+    let mut days = BTreeSet::new();
     let mut by_id: Vec<u32> = Vec::new();
     for block in job.inputs {
         let failed = read_failed(block);
@@ -100,7 +145,8 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
         let window = job.view.window(block.footer.window);
         let mut numbers: Vec<Number> = Vec::new();
         let (mut labels, mut bad) = (Vec::new(), false);
-        let walked = directory.each(|number, _| {
+        let walked = directory.each(|number, chunks| {
+            days.extend(chunks.iter().map(|c| day_of(c.min_ms)));
             labels.clear();
             let added = match &index {
                 Some(index) => {
@@ -147,18 +193,18 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>), Failure> {
             numbers,
         });
     }
-    Ok((builder.sort(), inputs))
+    Ok((builder.sort(), inputs, days))
 }
 
 impl Merger<'_> {
     /// The output of a day, with its series `place` begun.
     fn output(&mut self, day: i64, place: u32) -> Result<&mut Output, Failure> {
-        let next = self.job.next_id.get();
         let output = match self.outputs.entry(day) {
             std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
             std::collections::btree_map::Entry::Vacant(e) => {
-                self.job.next_id.set(next + 1);
                 let s = self.job.shared;
+                let next = s.next_block.fetch_add(1, Relaxed);
+                self.job.made.borrow_mut().push(next);
                 let path = s.dir.join(block_name(next));
                 let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, next)
                     .map_err(|e| Failure::Io(path.clone(), e))?;
@@ -194,8 +240,13 @@ impl Merger<'_> {
                 .directory
                 .chunks(number, &mut own)
                 .map_err(|_| Failure::Damaged(input.block.id(), ReadError::Damaged("directory", d.offset, d.len)))?;
-            chunks.extend(own.iter().map(|c| (i, *c)));
+            let now = own.iter().filter(|c| self.days.contains(&day_of(c.min_ms)));
+            chunks.extend(now.map(|c| (i, *c)));
         }
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.pace(chunks.iter().map(|(_, c)| u64::from(c.len) * 2).sum())?;
         let cuts = self.cuts(n);
         let mut in_time = chunks.clone();
         in_time.sort_by_key(|(_, c)| (c.min_ms, c.max_ms));
@@ -204,6 +255,19 @@ impl Merger<'_> {
             self.join(place, &in_time, block)
         } else {
             self.rewrite(place, &chunks, &cuts, block)
+        }
+    }
+
+    fn pace(&self, bytes: u64) -> Result<(), Failure> {
+        let bytes = self.bytes.get() + bytes;
+        if bytes < PACE_BYTES {
+            self.bytes.set(bytes);
+            return Ok(());
+        }
+        self.bytes.set(0);
+        match self.job.pace.merged(bytes) {
+            true => Ok(()),
+            false => Err(Failure::GivenUp),
         }
     }
 
@@ -309,11 +373,13 @@ impl Merger<'_> {
             place_of[n as usize] = place as u32;
         }
         let mut found: HashMap<(i64, u32), Vec<Exemplar>> = HashMap::new();
-        for input in &self.inputs {
-            let list = input.block.exemplars().map_err(read_failed(&input.block))?;
+        for (i, input) in self.inputs.iter().enumerate() {
+            let mut list = input.block.exemplars().map_err(read_failed(&input.block))?;
             if list.is_empty() {
                 continue;
             }
+            list.sort_by_key(|(number, _)| *number);
+            let (mut of, mut cuts) = (None, Vec::new());
             let by_number: HashMap<Number, u32> = input
                 .numbers
                 .iter()
@@ -323,6 +389,18 @@ impl Merger<'_> {
                 .collect();
             for (number, exemplar) in list {
                 let Some(&place) = by_number.get(&number) else { continue };
+                if of != Some(place) {
+                    of = Some(place);
+                    let mut by_input = self.cuts(self.sets.order[place as usize]);
+                    cuts = if by_input.is_empty() {
+                        Vec::new()
+                    } else {
+                        by_input.swap_remove(i)
+                    };
+                }
+                if cuts.iter().any(|r| r.contains(exemplar.at_ms)) {
+                    continue;
+                }
                 let list = found.entry((day_of(exemplar.at_ms), place)).or_default();
                 if list.contains(&exemplar) {
                     continue;
@@ -349,9 +427,13 @@ impl Merger<'_> {
         Ok(newest.into_values().collect())
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
-        let mut exemplars = self.exemplars()?;
-        let mut metadata = self.metadata()?;
+    /// Finishes what a pass wrote but one file, which is held back until it is known whether it is the last.
+    fn finish(&mut self, last: bool) -> Result<(), Failure> {
+        let mut exemplars = match self.exemplars.take() {
+            Some(found) => found,
+            None => self.exemplars()?,
+        };
+        let mut metadata = if last { self.metadata()? } else { Vec::new() };
         let covers = Covers {
             from: self
                 .inputs
@@ -362,11 +444,17 @@ impl Merger<'_> {
             to: self.inputs.iter().map(|i| i.block.footer.covers.to).max().unwrap_or(0),
         };
         let level = self.inputs.iter().map(|i| i.block.footer.level).max().unwrap_or(0);
-        let outputs = std::mem::take(&mut self.outputs);
+        let written = std::mem::take(&mut self.outputs).into_iter();
+        let mut outputs: Vec<(i64, Output)> = self.held.take().into_iter().chain(written).collect();
+        if !last {
+            self.held = outputs.pop();
+        }
         let count = outputs.len();
         // ids were given in the order in which days came up
-        for (part, (day, output)) in outputs.into_iter().enumerate() {
-            let last_part = part + 1 == count;
+        for (i, (day, output)) in outputs.into_iter().enumerate() {
+            let last_part = last && i + 1 == count;
+            let part = self.parts;
+            self.parts += 1;
             let mut extras = Extras::default();
             for (number, place) in output.members.iter().enumerate() {
                 let list = exemplars.remove(&(day, *place)).unwrap_or_default();
@@ -382,7 +470,7 @@ impl Merger<'_> {
                 covers,
                 cut_to: self.job.view.tombstones.iter().map(|t| t.position).max().unwrap_or(0),
                 replaces: self.inputs.iter().map(|i| i.block.id()).collect(),
-                part: part as u32,
+                part,
                 last_part,
                 min_ms: 0,
                 max_ms: 0,
@@ -397,13 +485,14 @@ impl Merger<'_> {
                 index: Section::default(),
                 exemplars: Section::default(),
                 metadata: Section::default(),
-                tombstones: self.job.view.live_tombstones(),
+                tombstones: self.job.view.told_tombstones(),
             };
             output
                 .file
                 .finish(footer, &self.sets.encode(&members), &extras)
                 .map_err(|e| Failure::Io(output.path.clone(), e))?;
         }
+        self.exemplars = Some(exemplars);
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ use model::TenantId;
 
 use crate::block::MetadataEntry;
 use crate::cache::Cache;
+pub use crate::compaction::{FullPace, Pace};
 use crate::head::SlabPool;
 use crate::manifest::State;
 use crate::table::SeriesTable;
@@ -196,6 +197,8 @@ pub(crate) struct Shared {
     /// Groups that a compaction reads; apart from those that queries read.
     pub(crate) merging: Cache,
     pub(crate) quarantine: Quarantine,
+    /// The id of the next block. It only grows, whatever becomes of the blocks.
+    pub(crate) next_block: AtomicU64,
     view: RwLock<Arc<View>>,
 }
 
@@ -215,7 +218,7 @@ impl Shared {
 /// Metadata by tenant and metric.
 type MetadataMap = HashMap<(TenantId, String), MetadataEntry>;
 
-/// What only the thread that seals and compacts touches.
+/// What changes with each commit: of a seal, a merge, an expiry. A merge holds it only while it commits.
 struct Writer {
     state: State,
     /// Which of the two manifests the next commit replaces.
@@ -224,8 +227,6 @@ struct Writer {
     garbage: Vec<PathBuf>,
     window: Option<Arc<Window>>,
     window_since_ms: u64,
-    /// Blocks in whose way a compaction found damage.
-    barriers: Vec<u64>,
     /// Metadata up to this position is in files.
     metadata_sealed: u64,
     /// Clock of the last `expire`.
@@ -238,6 +239,8 @@ pub struct Engine {
     gate: RwLock<()>,
     applier: Mutex<apply::Applier>,
     writer: Mutex<Writer>,
+    /// Held by the one merge that is under way; taken before the writer.
+    compactor: Mutex<compact::Compactor>,
     pool: Arc<SlabPool>,
     last: last::LastValues,
     order: order::LabelOrder,
@@ -294,7 +297,7 @@ impl Engine {
     }
 
     /// Whether nothing has been applied for a while.
-    fn idle(&self) -> bool {
+    pub fn idle(&self) -> bool {
         self.monotonic_ms().saturating_sub(self.last_apply_ms.load(Relaxed)) >= self.shared.settings.idle_after_ms
     }
 

@@ -11,6 +11,9 @@ pub struct StoreConfig {
     pub seal_bytes: u64,
     /// Seconds after which samples are sealed whatever their number.
     pub seal_seconds: u32,
+    /// Bytes a second that merging files may read and write while samples come in; it goes faster when nothing comes in, or
+    /// when files pile up.
+    pub merge_bytes_per_second: u64,
     /// Bytes the log may take; when it is full, writes get 503 until samples are sealed.
     pub log_bytes_max: u64,
     /// Bytes of a log segment at which the next one is begun.
@@ -23,6 +26,7 @@ impl Default for StoreConfig {
             retention_days: None,
             seal_bytes: 64 << 20,
             seal_seconds: 15 * 60,
+            merge_bytes_per_second: 64 << 20,
             log_bytes_max: 4 << 30,
             log_segment_bytes: 64 << 20,
         }
@@ -51,6 +55,7 @@ impl StoreConfig {
         at_least("retention_days", self.retention_days.map_or(1, u64::from), 1)?;
         at_least("seal_bytes", self.seal_bytes, 1 << 20)?;
         at_least("seal_seconds", u64::from(self.seal_seconds), 1)?;
+        at_least("merge_bytes_per_second", self.merge_bytes_per_second, 1 << 20)?;
         at_least("log_segment_bytes", self.log_segment_bytes, 1 << 20)?;
         at_least("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes)
     }

@@ -6,6 +6,7 @@
 mod codec;
 mod config;
 mod maintenance;
+mod merges;
 mod role;
 mod snapshot;
 

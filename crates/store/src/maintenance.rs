@@ -11,6 +11,7 @@ use model::Record;
 use series::engine::Engine;
 use tokio::sync::oneshot;
 
+use crate::merges::Merges;
 use crate::role::StoreError;
 use crate::snapshot::{self, Snapshot};
 use crate::{CONSUMER, StoreConfig};
@@ -36,8 +37,9 @@ enum Message {
     Stop,
 }
 
-/// The thread that seals, compacts and expires, on its own pace and on command.
+/// The thread that seals and expires, on its own pace and on command; another one merges, see [`Merges`].
 pub(crate) struct Maintenance {
+    merges: Arc<Merges>,
     sender: SyncSender<Message>,
     counts: Arc<Counts>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -46,15 +48,17 @@ pub(crate) struct Maintenance {
 #[derive(Default)]
 struct Counts {
     seals: AtomicU64,
-    compactions: AtomicU64,
     failures: AtomicU64,
 }
 
 impl Maintenance {
-    pub(crate) fn start(host: Host, engine: Arc<Engine>, log: Arc<dyn Log<Record>>, _config: StoreConfig) -> Self {
+    pub(crate) fn start(host: Host, engine: Arc<Engine>, log: Arc<dyn Log<Record>>, config: &StoreConfig) -> Self {
         let (sender, receiver) = sync_channel(COMMANDS_MAX);
         let counts = Arc::new(Counts::default());
+        let rate = config.merge_bytes_per_second;
+        let merges = Arc::new(Merges::start(host.clone(), Arc::clone(&engine), rate));
         let worker = Worker {
+            merges: Arc::clone(&merges),
             host,
             engine,
             log,
@@ -72,6 +76,7 @@ impl Maintenance {
             }
         };
         Maintenance {
+            merges,
             sender,
             counts,
             thread: Mutex::new(thread),
@@ -97,16 +102,13 @@ impl Maintenance {
     /// (seals, compaction steps, failures) so far.
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
         let c = &self.counts;
-        (
-            c.seals.load(Relaxed),
-            c.compactions.load(Relaxed),
-            c.failures.load(Relaxed),
-        )
+        let (merges, failed) = self.merges.counts();
+        (c.seals.load(Relaxed), merges, c.failures.load(Relaxed) + failed)
     }
 
-    /// Asks for a last seal and waits for it, at most `within`: a merge that is under way then is left to the end of the
-    /// process, which loses nothing.
+    /// Gives up merging, asks for a last seal and waits for it, at most `within`.
     pub(crate) fn stop(&self, within: Duration) {
+        self.merges.stop();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(thread), Ok(())) = (thread, self.sender.try_send(Message::Stop)) else {
             return;
@@ -115,7 +117,7 @@ impl Maintenance {
         let mut waited = Duration::ZERO;
         while !thread.is_finished() {
             if waited >= within {
-                tracing::warn!("a merge is under way; the last samples are replayed at the next start");
+                tracing::warn!("a seal is under way; the last samples are replayed at the next start");
                 return;
             }
             std::thread::sleep(step);
@@ -128,6 +130,7 @@ impl Maintenance {
 }
 
 struct Worker {
+    merges: Arc<Merges>,
     host: Host,
     engine: Arc<Engine>,
     log: Arc<dyn Log<Record>>,
@@ -142,8 +145,12 @@ impl Worker {
         loop {
             match receiver.recv_timeout(wait) {
                 Ok(Message::Run(command, reply)) => {
-                    let done = self.command(&command);
-                    let _ = reply.send(done);
+                    let done = self.seal();
+                    self.log.drop_spares();
+                    match (done, command) {
+                        (Ok(()), Command::Compact) => self.merges.all(reply),
+                        (done, _) => drop(reply.send(done)),
+                    }
                 }
                 Ok(Message::Snapshot(base, name, reply)) => {
                     let made = self
@@ -172,18 +179,6 @@ impl Worker {
         }
     }
 
-    fn command(&mut self, command: &Command) -> Result<(), StoreError> {
-        self.seal()?;
-        self.log.drop_spares();
-        if matches!(command, Command::Compact) {
-            self.engine
-                .compact_all()
-                .map_err(|e| StoreError::Engine(e.to_string()))?;
-            self.counts.compactions.fetch_add(1, Relaxed);
-        }
-        Ok(())
-    }
-
     /// One bounded piece of work; true when there may be more.
     fn tick(&mut self) -> Result<bool, StoreError> {
         let now_ms = self.host.clock.now_ms();
@@ -199,14 +194,7 @@ impl Worker {
                 .expire(now_ms)
                 .map_err(|e| StoreError::Engine(e.to_string()))?;
         }
-        match self.engine.compact_step() {
-            Ok(None) => Ok(false),
-            Ok(Some(_)) => {
-                self.counts.compactions.fetch_add(1, Relaxed);
-                Ok(true)
-            }
-            Err(e) => Err(StoreError::Engine(e.to_string())),
-        }
+        Ok(false)
     }
 
     fn seal(&self) -> Result<(), StoreError> {

@@ -138,7 +138,7 @@ impl Store {
         let consumer = log.consume(CONSUMER, from)?;
         let (sender, applied) = watch::channel(from);
         let shared = Arc::new(Shared::default());
-        let maintenance = Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), config);
+        let maintenance = Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), &config);
         let apply = Apply {
             consumer,
             table,

@@ -136,6 +136,12 @@ impl Engine {
         self.freeze();
         self.shared.change_view(|view| {
             let mut all = view.live_tombstones();
+            // a later delete of the same or more makes an earlier one superfluous
+            all.retain(|t| {
+                (t.tenant, &t.matchers) != (tombstone.tenant, &tombstone.matchers)
+                    || t.range.start_ms < tombstone.range.start_ms
+                    || tombstone.range.end_ms < t.range.end_ms
+            });
             all.push(tombstone);
             view.tombstones = Arc::new(all);
         });

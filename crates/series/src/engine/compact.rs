@@ -1,40 +1,74 @@
-use std::cell::Cell;
 use std::sync::Arc;
 
 use super::view::View;
-use super::{CompactReport, Engine, EngineError, Writer, io_error};
+use super::{CompactReport, Engine, EngineError, io_error};
 use crate::block::{Block, block_name, day_of};
-use crate::compaction::{Failure, Job, merge};
+use crate::compaction::{Failure, FullPace, Job, Pace, merge};
 use crate::tombstone::Tombstone;
 
 /// Files of one day at which a day that is over is put into one file.
 const PAST_DAY_FILES: usize = 4;
+/// Deletes at which files are read and written once more for their sake alone.
+const TOMBSTONES_CUT: usize = 64;
+/// Deletes at which that goes before merging.
+const TOMBSTONES_MAX: usize = 256;
 /// Files merged at once at most.
 const FILES_MAX: usize = 32;
 
 type Blocks = Vec<Arc<Block>>;
 
+/// What merges keep from one to the next.
+#[derive(Default)]
+pub(super) struct Compactor {
+    /// Blocks in whose way a merge found damage.
+    barriers: Vec<u64>,
+}
+
+/// A merge: what goes in, as it was when it began.
+pub(super) struct Plan {
+    view: Arc<View>,
+    inputs: Blocks,
+}
+
+/// A merge whose outputs are written, and in no manifest yet.
+pub(super) struct Merged {
+    plan: Plan,
+    made: Vec<u64>,
+    outcome: Result<(), Failure>,
+}
+
 impl Engine {
     /// One bounded step of compaction; `None` when there is nothing to do.
     pub fn compact_step(&self) -> Result<Option<CompactReport>, EngineError> {
-        let mut writer = self.lock_writer();
-        let view = self.shared.view();
-        let inputs = self.next_step(&view, &writer.barriers);
-        if inputs.is_empty() {
-            return Ok(None);
+        self.compact_step_at(&FullPace)
+    }
+
+    /// The same at a pace. Seals, deletes and expiry go on meanwhile.
+    pub fn compact_step_at(&self, pace: &dyn Pace) -> Result<Option<CompactReport>, EngineError> {
+        let mut compactor = self.lock_compactor();
+        match self.begin_merge(&compactor) {
+            Some(plan) => {
+                let merged = self.merge(plan, pace);
+                self.end_merge(&mut compactor, merged, false)
+            }
+            None => Ok(None),
         }
-        self.run(&mut writer, &view, inputs)
     }
 
     /// Merges all files there are into one per day, and drops what was deleted.
     pub fn compact_all(&self) -> Result<CompactReport, EngineError> {
-        let mut writer = self.lock_writer();
+        self.compact_all_at(&FullPace)
+    }
+
+    /// The same at a pace; what it did until it was given up is reported.
+    pub fn compact_all_at(&self, pace: &dyn Pace) -> Result<CompactReport, EngineError> {
+        let mut compactor = self.lock_compactor();
         let mut total = CompactReport::default();
         let mut tried: Vec<Vec<u64>> = Vec::new();
         loop {
             let view = self.shared.view();
             let rest = unmerged(&view);
-            let mut runs = runs(&view, rest, &writer.barriers);
+            let mut runs = runs(&view, rest, &compactor.barriers);
             runs.retain(|r| worth_merging(&view, r));
             let Some(mut inputs) = runs.into_iter().next() else {
                 break;
@@ -45,13 +79,12 @@ impl Engine {
                 break;
             }
             tried.push(ids);
-            // no window need be kept for what is in no file
-            if view.blocks.iter().filter(|b| b.footer.level == 0).count()
-                == inputs.iter().filter(|b| b.footer.level == 0).count()
-            {
-                writer.window = None;
+            let merged = self.merge(Plan { view, inputs }, pace);
+            if matches!(merged.outcome, Err(Failure::GivenUp)) {
+                self.end_merge(&mut compactor, merged, true)?;
+                break;
             }
-            if let Some(r) = self.run(&mut writer, &view, inputs)? {
+            if let Some(r) = self.end_merge(&mut compactor, merged, true)? {
                 total.files_in += r.files_in;
                 total.files_out += r.files_out;
                 total.bytes_in += r.bytes_in;
@@ -61,9 +94,32 @@ impl Engine {
         Ok(total)
     }
 
+    /// Files of level 0 that wait for a merge.
+    pub fn unmerged_files(&self) -> usize {
+        let view = self.shared.view();
+        view.blocks.iter().filter(|b| b.footer.level == 0).count()
+    }
+
+    pub(super) fn lock_compactor(&self) -> std::sync::MutexGuard<'_, Compactor> {
+        self.compactor.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// What is to be merged next.
+    pub(super) fn begin_merge(&self, compactor: &Compactor) -> Option<Plan> {
+        let view = self.shared.view();
+        let inputs = self.next_step(&view, &compactor.barriers);
+        (!inputs.is_empty()).then_some(Plan { view, inputs })
+    }
+
     fn next_step(&self, view: &View, barriers: &[u64]) -> Blocks {
         let merge_files = self.shared.settings.merge_files;
         let idle = self.idle();
+        if view.tombstones.len() >= TOMBSTONES_MAX {
+            let cut = self.next_cut(view, barriers);
+            if !cut.is_empty() {
+                return cut;
+            }
+        }
         let level0: Blocks = blocks_of(view, |b| b.footer.level == 0);
         for run in runs(view, level0, barriers) {
             if run.len() >= merge_files {
@@ -98,55 +154,76 @@ impl Engine {
                 }
             }
         }
-        if idle {
-            for block in &view.blocks {
-                let cut = view
-                    .tombstones
-                    .iter()
-                    .any(|t| t.concerns(block.footer.settled(), block.range()));
-                if cut && !barriers.contains(&block.id()) {
-                    return vec![Arc::clone(block)];
-                }
-            }
+        if idle || view.tombstones.len() >= TOMBSTONES_CUT {
+            return self.next_cut(view, barriers);
         }
         Blocks::new()
     }
 
-    fn run(&self, writer: &mut Writer, view: &View, inputs: Blocks) -> Result<Option<CompactReport>, EngineError> {
-        let first = writer.state.next_block;
+    /// A file of which deleted samples are still to be cut.
+    fn next_cut(&self, view: &View, barriers: &[u64]) -> Blocks {
+        let cut = |b: &Block| {
+            let concerned = |t: &Tombstone| t.concerns(b.footer.settled(), b.range());
+            view.tombstones.iter().any(concerned)
+        };
+        let whole = blocks_of(view, |_| true);
+        let one = runs(view, whole, barriers).into_iter().flatten().find(|b| cut(b));
+        one.into_iter().collect()
+    }
+
+    /// Writes the outputs, durably.
+    pub(super) fn merge(&self, plan: Plan, pace: &dyn Pace) -> Merged {
         let job = Job {
             shared: &self.shared,
-            view,
-            inputs: &inputs,
-            next_id: Cell::new(first),
+            view: &plan.view,
+            inputs: &plan.inputs,
+            made: Default::default(),
+            pace,
         };
-        let merged = merge(&job);
+        let outcome = merge(&job);
         self.shared.merging.clear();
-        let made = first..job.next_id.get();
-        writer.state.next_block = made.end;
-        let names = made.clone().map(|id| self.shared.dir.join(block_name(id)));
-        if merged.is_err() {
-            writer.garbage.extend(names.clone());
-        }
-        match merged {
-            Ok(()) => {}
-            Err(Failure::Io(path, e)) => return Err(io_error(&path)(e)),
-            Err(Failure::Damaged(id, e)) => {
-                let block = inputs.iter().find(|b| b.id() == id);
-                if let Some(block) = block {
-                    self.shared.quarantine.block(block, &e);
+        let made = job.made.into_inner();
+        Merged { plan, made, outcome }
+    }
+
+    /// Puts the outputs in the place of the inputs, unless one of these is gone by now. `all`: no window need be kept for
+    /// what is in no file.
+    pub(super) fn end_merge(
+        &self,
+        compactor: &mut Compactor,
+        merged: Merged,
+        all: bool,
+    ) -> Result<Option<CompactReport>, EngineError> {
+        let Merged { plan, made, outcome } = merged;
+        let inputs = plan.inputs;
+        let mut writer = self.lock_writer();
+        let view = self.shared.view();
+        let names = made.iter().map(|id| self.shared.dir.join(block_name(*id)));
+        let there = |b: &Arc<Block>| view.blocks.iter().any(|o| Arc::ptr_eq(o, b));
+        match outcome {
+            Ok(()) if inputs.iter().all(there) => {}
+            outcome => {
+                Engine::discard(&mut writer, names);
+                match outcome {
+                    Ok(()) | Err(Failure::GivenUp) => {}
+                    Err(Failure::Io(path, e)) => return Err(io_error(&path)(e)),
+                    Err(Failure::Damaged(id, e)) => {
+                        if let Some(block) = inputs.iter().find(|b| b.id() == id) {
+                            self.shared.quarantine.block(block, &e);
+                        }
+                        // its whole parts go on being served from where they are
+                        compactor.barriers.push(id);
+                    }
                 }
-                // its whole parts go on being served from where they are
-                writer.barriers.push(id);
                 return Ok(None);
             }
         }
         let mut outputs = Blocks::new();
-        for id in made {
+        for &id in &made {
             match self.open_new(id) {
                 Ok(block) => outputs.push(block),
                 Err(e) => {
-                    writer.garbage.extend(names);
+                    Engine::discard(&mut writer, names);
                     return Err(e);
                 }
             }
@@ -154,9 +231,13 @@ impl Engine {
         if outputs.is_empty() && inputs.iter().any(|b| b.footer.metadata.len > 0) {
             writer.metadata_sealed = 0;
         }
+        let of_windows = |list: &[Arc<Block>]| list.iter().filter(|b| b.footer.level == 0).count();
+        if all && of_windows(&view.blocks) == of_windows(&inputs) {
+            writer.window = None;
+        }
         let ids: Vec<u64> = inputs.iter().map(|b| b.id()).collect();
         let applied = writer.state.applied;
-        self.commit(writer, applied, &outputs, &ids, &[])?;
+        self.commit(&mut writer, applied, &outputs, &ids, &[])?;
         Ok(Some(CompactReport {
             files_in: inputs.len(),
             files_out: outputs.len(),

@@ -207,6 +207,7 @@ impl Engine {
             merging: Cache::new(settings.merge_cache_bytes),
             quarantine,
             settings,
+            next_block: AtomicU64::new(state.next_block),
             view: RwLock::new(Arc::new(view)),
         });
         let engine = Engine {
@@ -219,10 +220,10 @@ impl Engine {
                 garbage,
                 window: current,
                 window_since_ms: now_ms,
-                barriers: Vec::new(),
                 metadata_sealed,
                 expire_seen_ms: None,
             }),
+            compactor: Mutex::default(),
             pool,
             last: Default::default(),
             order: Default::default(),

@@ -135,8 +135,7 @@ impl Engine {
         let s = &self.shared;
         let ids = head.ids();
         let window = self.window(writer, &ids)?;
-        let id = writer.state.next_block;
-        writer.state.next_block += 1;
+        let id = s.next_block.fetch_add(1, Relaxed);
         let path = s.dir.join(block_name(id));
         let mut numbered: Vec<(u32, SeriesId)> = Vec::with_capacity(ids.len());
         window.numbers_of(&ids, |i, n| numbered.push((n, ids[i])));
@@ -171,7 +170,7 @@ impl Engine {
             },
             window: window.id,
             window_len: window.len(),
-            tombstones: s.view().live_tombstones(),
+            tombstones: s.view().told_tombstones(),
             ..blank_footer()
         };
         let done = file.finish(footer, &[], &extras).map_err(io_error(&path));
@@ -206,6 +205,7 @@ impl Engine {
             generation: writer.state.generation + 1,
             epoch: s.settings.epoch,
             applied,
+            next_block: s.next_block.load(Relaxed),
             blocks: next
                 .blocks
                 .iter()
@@ -236,7 +236,10 @@ impl Engine {
         }
         let current = writer.window.as_ref().map(|w| w.id);
         let mut dropped = Vec::new();
-        let mut forget = !remove.is_empty() && add.is_empty();
+        // before a reader can take what is gone from files, or no longer cut, for a series' newest sample
+        if (!remove.is_empty() && add.is_empty()) || next.live_tombstones().len() < next.tombstones.len() {
+            self.last.forget();
+        }
         s.change_view(|view| {
             let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
             dropped.extend(gone.map(|b| b.path.clone()));
@@ -244,7 +247,6 @@ impl Engine {
             let live = view.live_tombstones();
             if live.len() < view.tombstones.len() {
                 view.tombstones = Arc::new(live);
-                forget = true;
             }
             let used: Vec<u64> = view
                 .blocks
@@ -262,9 +264,6 @@ impl Engine {
                 keep
             });
         });
-        if forget {
-            self.last.forget();
-        }
         for &id in remove {
             s.indexes.forget(id);
             s.chunks.forget(id);
@@ -294,6 +293,11 @@ impl Engine {
                 _ => {}
             }
         }
+    }
+
+    /// Files that were written and are not to be used go with the next commit.
+    pub(super) fn discard(writer: &mut Writer, paths: impl Iterator<Item = PathBuf>) {
+        writer.garbage.extend(paths);
     }
 
     /// Removes files whose samples are all older than the retention. A file goes only when two calls in a row find it

@@ -125,6 +125,11 @@ impl Source {
         (f.covers.to, f.covers.from, f.id)
     }
 
+    /// Deletes up to this position are carried out in the block.
+    pub(super) fn settled(&self) -> u64 {
+        self.block.footer.settled()
+    }
+
     /// Exemplars of the selection's entries; none when they are damaged.
     pub(super) fn exemplars(&self, shared: &Shared) -> Vec<(usize, model::Exemplar)> {
         if self.block.footer.exemplars.len == 0 {
@@ -365,6 +370,12 @@ impl Selection {
             .iter()
             .filter(|t| t.matches(self.tenant, &labels))
             .collect()
+    }
+
+    /// Whether what an entry has at a time in a source that is settled up to a position was deleted.
+    pub(super) fn deleted(&self, index: usize, settled: u64, at_ms: i64) -> bool {
+        let hit = |t: &&Tombstone| settled < t.position && t.range.contains(at_ms);
+        self.cuts(index).iter().any(hit)
     }
 
     /// Whether an entry has (or, as far as chunk bounds tell, may have) samples in the range.

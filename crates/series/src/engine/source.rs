@@ -375,12 +375,17 @@ impl SampleSource for Engine {
             let s = self.selection(&request, budget)?;
             for f in &s.sources {
                 for (entry, exemplar) in f.exemplars(&self.shared) {
+                    if s.deleted(entry, f.settled(), exemplar.at_ms) {
+                        continue;
+                    }
                     add_exemplar(&mut found, s.labels(entry), exemplar, range);
                 }
             }
             for (i, &id) in s.ids.iter().enumerate().filter(|(_, id)| **id != NO_SERIES) {
                 for head in s.view.frozen.iter().chain([&s.view.active]) {
-                    for exemplar in head.exemplars(id) {
+                    // what is in the active one came after every delete
+                    let deleted = |at| !Arc::ptr_eq(head, &s.view.active) && s.deleted(i, head.to(), at);
+                    for exemplar in head.exemplars(id).into_iter().filter(|e| !deleted(e.at_ms)) {
                         add_exemplar(&mut found, s.labels(i), exemplar, range);
                     }
                 }

@@ -1,7 +1,9 @@
 mod crash;
 pub(crate) mod damage;
+mod deletes;
 mod deltas;
 mod format;
+mod interleaved;
 mod keeping;
 pub(crate) mod model_based;
 mod reads;

@@ -6,6 +6,9 @@ use crate::manifest::Entry;
 use crate::tombstone::Tombstone;
 use crate::window::Window;
 
+/// Deletes that a block's footer repeats at most.
+const FOOTER_TOMBSTONES_MAX: usize = 128;
+
 /// A block that the manifest names and that cannot be opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Lost {
@@ -44,6 +47,13 @@ impl View {
     pub(crate) fn sort_blocks(&mut self) {
         self.blocks
             .sort_by_key(|b| (b.footer.covers.to, b.footer.covers.from, b.footer.id));
+    }
+
+    /// Those of them that a footer repeats: the newest. Both manifests have the others.
+    pub(crate) fn told_tombstones(&self) -> Vec<Tombstone> {
+        let mut all = self.live_tombstones();
+        all.sort_by_key(|t| t.position);
+        all.split_off(all.len().saturating_sub(FOOTER_TOMBSTONES_MAX))
     }
 
     /// Tombstones that some block or frozen head still has to be read through.

@@ -1,0 +1,213 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use host::Host;
+use series::engine::{Engine, Pace};
+use tokio::sync::oneshot;
+
+use crate::role::StoreError;
+
+/// How often it is looked whether there is something to merge.
+const TICK: Duration = Duration::from_millis(250);
+/// After a failure (a full disk, mostly) nothing is tried for so long.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// Commands that may wait.
+const COMMANDS_MAX: usize = 64;
+/// Unmerged files at which merging goes as fast as it can: more of them would cost queries more than the haste.
+const BACKLOG: usize = 32;
+
+type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+enum Message {
+    All(Reply),
+    Stop,
+}
+
+#[derive(Default)]
+struct Counts {
+    steps: AtomicU64,
+    failures: AtomicU64,
+}
+
+/// The thread that merges files, beside the one that seals them.
+pub(crate) struct Merges {
+    sender: SyncSender<Message>,
+    counts: Arc<Counts>,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Merges {
+    /// `bytes_per_second`: read and written together, while samples come in.
+    pub(crate) fn start(host: Host, engine: Arc<Engine>, bytes_per_second: u64) -> Self {
+        let (sender, receiver) = sync_channel(COMMANDS_MAX);
+        let counts = Arc::new(Counts::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            pace: Throttle {
+                due: Mutex::new(Duration::ZERO),
+                host,
+                engine: Arc::clone(&engine),
+                stop: Arc::clone(&stop),
+                bytes_per_second,
+            },
+            engine,
+            counts: Arc::clone(&counts),
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-merge".into())
+            .spawn(move || worker.run(&receiver))
+            .inspect_err(|e| tracing::error!(error = %e, "cannot start the merging thread: files will pile up"));
+        Merges {
+            sender,
+            counts,
+            stop,
+            thread: Mutex::new(thread.ok()),
+        }
+    }
+
+    /// Merges all there is, then answers.
+    pub(crate) fn all(&self, reply: Reply) {
+        if let Err(
+            std::sync::mpsc::TrySendError::Full(Message::All(reply))
+            | std::sync::mpsc::TrySendError::Disconnected(Message::All(reply)),
+        ) = self.sender.try_send(Message::All(reply))
+        {
+            let _ = reply.send(Err(StoreError::Stopping));
+        }
+    }
+
+    /// (steps, failures) so far.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.counts.steps.load(Relaxed), self.counts.failures.load(Relaxed))
+    }
+
+    /// Gives up the merge that is under way, which changes nothing, and ends the thread.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Relaxed);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = self.sender.try_send(Message::Stop);
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the merging thread panicked");
+        }
+    }
+}
+
+/// Holds merging to a rate while samples come in and files do not pile up.
+struct Throttle {
+    host: Host,
+    engine: Arc<Engine>,
+    stop: Arc<AtomicBool>,
+    bytes_per_second: u64,
+    /// On the monotonic clock: when what was merged so far was due.
+    due: Mutex<Duration>,
+}
+
+impl Pace for Throttle {
+    fn merged(&self, bytes: u64) -> bool {
+        if self.stop.load(Relaxed) {
+            return false;
+        }
+        let now = self.host.clock.monotonic();
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let worth = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.max(1) as f64);
+        // what was not used before is not saved up
+        *due = (*due).max(now.saturating_sub(worth)) + worth;
+        if *due > now && !self.engine.idle() && self.engine.unmerged_files() < BACKLOG {
+            self.host.clock.sleep((*due - now).min(TICK));
+        }
+        true
+    }
+}
+
+struct Worker {
+    engine: Arc<Engine>,
+    counts: Arc<Counts>,
+    pace: Throttle,
+}
+
+impl Worker {
+    fn run(self, receiver: &Receiver<Message>) {
+        let mut wait = TICK;
+        loop {
+            match receiver.recv_timeout(wait) {
+                Ok(Message::All(reply)) => {
+                    let done = self.engine.compact_all_at(&self.pace);
+                    self.counts.steps.fetch_add(1, Relaxed);
+                    let _ = reply.send(match done {
+                        _ if self.pace.stop.load(Relaxed) => Err(StoreError::Stopping),
+                        Ok(_) => Ok(()),
+                        Err(e) => Err(StoreError::Engine(e.to_string())),
+                    });
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.pace.stop.load(Relaxed) {
+                return;
+            }
+            wait = match self.engine.compact_step_at(&self.pace) {
+                Ok(Some(_)) => {
+                    self.counts.steps.fetch_add(1, Relaxed);
+                    Duration::ZERO // more to do; commands first
+                }
+                Ok(None) => TICK,
+                Err(e) => {
+                    self.counts.failures.fetch_add(1, Relaxed);
+                    tracing::error!(error = %e, "files could not be merged; it will be tried again");
+                    BACK_OFF
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use host::sim::Machine;
+    use series::engine::EngineSettings;
+    use series::table::SeriesTable;
+
+    use super::*;
+
+    #[test]
+    fn merging_is_held_to_its_rate_while_samples_come_in() {
+        let machine = Machine::new(1);
+        let table = Arc::new(SeriesTable::new([1; 16]));
+        let settings = EngineSettings {
+            idle_after_ms: 60_000,
+            ..EngineSettings::default()
+        };
+        let (engine, _) = Engine::open(machine.host(), Path::new("/data"), settings, table).unwrap();
+        let pace = Throttle {
+            host: machine.host(),
+            engine: Arc::new(engine),
+            stop: Arc::default(),
+            bytes_per_second: 10 << 20,
+            due: Mutex::default(),
+        };
+        let now = || machine.host().clock.monotonic();
+        let from = now();
+        for _ in 0..100 {
+            assert!(pace.merged(1 << 20));
+        }
+        let took = (now() - from).as_secs_f64();
+        assert!((9.5..10.5).contains(&took), "100 MiB at 10 MiB/s took {took} s");
+        // idle: at full speed
+        machine.clock.advance(Duration::from_secs(100));
+        let from = now();
+        for _ in 0..100 {
+            assert!(pace.merged(1 << 20));
+        }
+        assert_eq!(now(), from);
+        pace.stop.store(true, Relaxed);
+        assert!(!pace.merged(1));
+    }
+}
