@@ -12,6 +12,23 @@ const COOKIE = 'overseer_session';
  * Starts the server. `hosts` is how many remote hosts there are besides this one; `ringSeconds` how far the live ring reaches back;
  * `token` asks for a login; `delayMs` slows range queries; `agent` false leaves the host out.
  */
+/** A plan of one selector, under an aggregation where the query is one. */
+function explained(text, series) {
+  const base = { how: 'streamed', steps: 361, samples: 540, bytes: 2048, seriesIn: series, seriesOut: series, children: [] };
+  const inner = /^sum by \(\w+\) \((.*)\)$/.exec(text);
+  const start = inner ? text.length - 1 - inner[1].length : 0;
+  const selector = {
+    ...base, what: 'selector', text: inner?.[1] ?? text, start, end: inner ? text.length - 1 : text.length, seconds: 0.0031, ownSeconds: 0.0031,
+    selector: { matchers: inner?.[1] ?? text, from: 1, to: 2, wants: 'samples', series, findSeconds: 0.0002, chunks: 6, chunkSamples: 540, bytes: 2048, headSamples: 12, files: 9, filesPrunedByTime: 5, filesPrunedByIndex: 1 },
+  };
+  const plan = inner ? { ...base, what: 'aggregation', name: 'sum', how: 'folded', text, start: 0, end: text.length, seconds: 0.004, ownSeconds: 0.0009, children: [selector] } : selector;
+  const totals = {
+    series, samples: 540, bytes: 2048, chunks: 6, headSamples: 12, files: 9, filesPrunedByTime: 5, filesPrunedByIndex: 1, peakBytes: 300000, threads: 2,
+    parseSeconds: 0.00003, queueSeconds: 0.0001, prepareSeconds: 0.0002, evalSeconds: 0.0042, sortSeconds: 0.00002, serialiseSeconds: 0.0004,
+  };
+  return { plan, totals };
+}
+
 export async function start({ port = 0, hosts = 0, ringSeconds = 600, token = null, delayMs = 0, agent = true, app = true, startedMs = Date.now() - 93 * 60_000, name = hostname() } = {}) {
   const own = agent ? [...hostSeries(name, 'overseer-agent', 1, 4), ...agentSeries(name, 'overseer-agent', 1)] : [];
   const rest = [];
@@ -145,6 +162,8 @@ export async function start({ port = 0, hosts = 0, ringSeconds = 600, token = nu
         }
         case '/api/v1/status/buildinfo':
           return ok({ version: '0.1.0', revision: 'dc931a4f00ba', branch: 'main', goVersion: '' });
+        case '/api/v1/status/slow_queries':
+          return ok({ slowMs: 1000, file: null, total: 0, queries: [] });
         case '/api/v1/status/tsdb': {
           const by = new Map();
           const values = new Map();
@@ -164,7 +183,9 @@ export async function start({ port = 0, hosts = 0, ringSeconds = 600, token = nu
         case '/api/v1/query_range': {
           if (delayMs) await new Promise((r) => setTimeout(r, delayMs));
           const got = rangeOf(p.get('query') ?? '', Number(p.get('start')), Number(p.get('end')), Number(p.get('step')));
-          return ok({ resultType: 'matrix', result: got.series.map((s) => ({ metric: s.labels, values: s.at.map((t, i) => [t / 1000, fmt(s.values[i])]) })) }, got.infos.length ? { infos: got.infos } : {});
+          const data = { resultType: 'matrix', result: got.series.map((s) => ({ metric: s.labels, values: s.at.map((t, i) => [t / 1000, fmt(s.values[i])]) })) };
+          if (p.get('explain')) data.explain = explained(p.get('query') ?? '', got.series.length);
+          return ok(data, got.infos.length ? { infos: got.infos } : {});
         }
         case '/api/v1/query': {
           const t = Number(p.get('time') ?? Date.now() / 1000);

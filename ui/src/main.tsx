@@ -2,6 +2,7 @@ import './style/tokens.css';
 import './style/shell.css';
 import './style/pages.css';
 import './style/editor.css';
+import './style/inspect.css';
 import { render } from 'preact';
 import { App } from './app.tsx';
 import { installKeys } from './shell/keys.ts';

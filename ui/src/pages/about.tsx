@@ -1,6 +1,6 @@
 /** What this server is, and what it holds. */
 import { useEffect, useState } from 'preact/hooks';
-import { formatCount, formatUptime } from '../format.ts';
+import { formatCount, formatUptime, formatValue } from '../format.ts';
 import { get, prom, self } from '../state/api.ts';
 import { tick } from '../state/clock.ts';
 import { explain } from '../state/feed.ts';
@@ -14,13 +14,21 @@ interface Head {
   labelValueCountByLabelName?: { name: string; value: number }[];
 }
 
+interface Slow {
+  slowMs: number;
+  file: string | null;
+  queries: { time: string; query: string; durationSeconds: number; samples: number; series: number; outcome: string; error?: string }[];
+}
+
 export function About() {
+  const [slow, setSlow] = useState<Slow | null>(null);
   const [stats, setStats] = useState<Head | null>(null);
   const [error, setError] = useState<string | null>(null);
   const [schema, setSchema] = useState<Record<string, string> | null>(null);
   useEffect(() => {
     const abort = new AbortController();
     prom<Head>('/api/v1/status/tsdb?limit=12', abort.signal).then(setStats, (e: unknown) => !abort.signal.aborted && setError(e instanceof Error ? explain(e) : String(e)));
+    prom<Slow>('/api/v1/status/slow_queries', abort.signal).then(setSlow, () => undefined);
     get<{ data?: Record<string, string> }>('/api/v1/status/buildinfo', abort.signal).then((b) => setSchema(b.data ?? null), () => undefined);
     return () => abort.abort();
   }, []);
@@ -60,7 +68,38 @@ export function About() {
         <Counts title="Series by metric" list={stats?.seriesCountByMetricName} onPick={(name) => go('/explore', { q: name })} />
         <Counts title="Values by label" list={stats?.labelValueCountByLabelName} onPick={(name) => go('/explore', { q: `topk(20, count by (${name}) ({${name}!=""}))`, tab: 'table' })} />
       </div>
+      {slow && <SlowQueries slow={slow} />}
     </div>
+  );
+}
+
+function SlowQueries({ slow }: { slow: Slow }) {
+  return (
+    <section class="panel slow" aria-label="Slow queries">
+      <header>
+        <h2>Slow queries</h2>
+        <span class="muted">{slow.slowMs === 0 ? 'not noted (query.slow_ms is 0)' : `${formatValue(slow.slowMs / 1000, 'seconds')} and longer${slow.file === null ? '' : `; all are in ${slow.file}`}`}</span>
+      </header>
+      {slow.queries.length === 0 ? (
+        <p class="panel-none">{slow.slowMs === 0 ? '' : 'None since the start.'}</p>
+      ) : (
+        <ul class="slow-list">
+          {slow.queries.slice(0, 20).map((q) => (
+            <li key={`${q.time} ${q.query}`}>
+              <button type="button" class="as-link" title={q.query} onClick={() => go('/explore', { q: q.query, tab: 'inspect' })}>
+                {q.query}
+              </button>
+              <span class="num">
+                {formatValue(q.durationSeconds, 'seconds')}, {formatCount(q.samples)} samples, {formatCount(q.series)} series
+              </span>
+              <span class={q.outcome === 'ok' ? 'muted' : 'bad-text'} title={q.error}>
+                {formatPoint(Date.parse(q.time), utc.value, true)} · {q.outcome}
+              </span>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }
 

@@ -13,6 +13,7 @@ import { formatSpan } from '../state/time.ts';
 import { Icon } from '../shell/icons.tsx';
 import { Tabs, useLate } from '../shell/parts.tsx';
 import { Browser } from './browser.tsx';
+import { Inspector } from './inspect.tsx';
 import { ResultTable } from './table.tsx';
 
 /** More lines than this tell nothing and cost much. */
@@ -25,6 +26,9 @@ interface Row {
   text: string;
 }
 
+type Tab = 'chart' | 'table' | 'inspect';
+const tabOf = (text: string | null): Tab => (text === 'table' || text === 'inspect' ? text : 'chart');
+
 let rowId = 0;
 const row = (text: string): Row => ({ id: (rowId += 1), text });
 
@@ -35,7 +39,7 @@ export function Explore() {
   const [turn, setTurn] = useState(0);
   const written = useRef(urlKey);
   const off = params.value.get('off') ?? '';
-  const tab = params.value.get('tab') === 'table' ? 'table' : 'chart';
+  const tab = tabOf(params.value.get('tab'));
   const stacked = params.value.get('style') === 'stack';
 
   // The back button and links change the queries from outside.
@@ -151,7 +155,7 @@ export function Explore() {
         </div>
       </section>
       {asked ? (
-        <Results key="results" states={states} tab={tab} stacked={stacked} late={late} exprs={exprs} />
+        <Results key="results" states={states} tab={tab} stacked={stacked} late={late} exprs={exprs} turn={turn} />
       ) : (
         <Browser onPick={pick} />
       )}
@@ -248,7 +252,7 @@ function peak(c: Curve): number {
   return m;
 }
 
-function Results({ states, tab, stacked, late, exprs }: { states: readonly FeedState[]; tab: 'chart' | 'table'; stacked: boolean; late: boolean; exprs: readonly string[] }) {
+function Results({ states, tab, stacked, late, exprs, turn }: { states: readonly FeedState[]; tab: Tab; stacked: boolean; late: boolean; exprs: readonly string[]; turn: number }) {
   const r = range.value;
   const several = exprs.filter((e) => e !== '').length > 1;
   const [only, setOnly] = useState<ReadonlySet<string>>(new Set());
@@ -308,7 +312,7 @@ function Results({ states, tab, stacked, late, exprs }: { states: readonly FeedS
   return (
     <section class={late ? 'results waiting' : 'results'} aria-busy={late}>
       <div class="results-head">
-        <Tabs value={tab} all={[['chart', 'Chart'], ['table', 'Table']]} onPick={(t) => change({ tab: t === 'chart' ? null : t })} />
+        <Tabs value={tab} all={[['chart', 'Chart'], ['table', 'Table'], ['inspect', 'Inspect']]} onPick={(t) => change({ tab: t === 'chart' ? null : t, node: null })} />
         {model.total > DRAWN_MAX && tab === 'chart' && (
           <span class="cap">
             Drawing the {DRAWN_MAX} largest of {formatCount(model.total)} series. Narrow with a matcher or topk(20, …).
@@ -319,7 +323,9 @@ function Results({ states, tab, stacked, late, exprs }: { states: readonly FeedS
           <Tabs value={stacked ? 'stack' : 'lines'} all={[['lines', 'Lines'], ['stack', 'Stacked']]} onPick={(t) => change({ style: t === 'stack' ? 'stack' : null })} />
         )}
       </div>
-      {tab === 'table' ? (
+      {tab === 'inspect' ? (
+        <Inspector exprs={exprs} letters={LETTERS} turn={turn} />
+      ) : tab === 'table' ? (
         <ResultTable exprs={exprs} states={states} several={several} letters={LETTERS} />
       ) : (
         <>

@@ -46,6 +46,36 @@ export const tests = {
     await until('all are back', async () => (await page.locator('.legend-row.dim').count()) === 0);
   },
 
+  'the inspector shows the plan, and the link keeps it': async ({ open, write, until }) => {
+    await wave(write);
+    const q = `sum by (color) (ui_wave{run="${run}"})`;
+    for (const options of [{}, { colorScheme: 'light', viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true }]) {
+      const { page, trouble } = await open(options);
+      await page.goto(show(q));
+      await page.getByRole('tab', { name: 'Inspect' }).focus();
+      await page.keyboard.press('Enter');
+      const rows = page.locator('.node-row');
+      await until('both nodes are there', async () => (await rows.count()) === 2);
+      assert.match(await rows.first().innerText(), /^sum by \(color\) \(…\)/);
+      assert.match(await page.locator('.figures').innerText(), /Files read\s+[\d\s]+ of [\d\s]+\s+passed over/);
+      assert.match(await page.locator('.phase-names').innerText(), /find series/);
+      // by keyboard: down to the selector, and open it
+      await rows.first().focus();
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      await page.locator('.node-details').waitFor();
+      assert.match(await page.locator('.node-details').innerText(), /by time, \d+ by index/);
+      const wanted = new URL(page.url()).searchParams;
+      assert.deepEqual([wanted.get('tab'), wanted.get('node')], ['inspect', 'A0']);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'too wide');
+      await page.reload();
+      await page.locator('.node-details').waitFor();
+      await page.getByRole('button', { name: 'Measure again' }).click();
+      await until('it is measured', async () => (await rows.count()) === 2);
+      assert.deepEqual(trouble, []);
+    }
+  },
+
   'a still window asks once and draws': async ({ open, write, until, ink }) => {
     await wave(write);
     const { page } = await open();
