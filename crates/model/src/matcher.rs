@@ -56,6 +56,12 @@ enum Test {
         before: bool,
         after: bool,
     },
+    /// Starts and ends so, and has these in between one after the other, with anything around them.
+    Pieces {
+        start: String,
+        middle: Vec<String>,
+        end: String,
+    },
     Engine(Box<Pattern>),
 }
 
@@ -65,6 +71,9 @@ impl Test {
             return Ok(Test::Literals(literals));
         }
         if let Some(test) = wild(value) {
+            return Ok(test);
+        }
+        if let Some(test) = pieces(value) {
             return Ok(test);
         }
         Ok(Test::Engine(Box::new(Pattern::anchored(value)?)))
@@ -85,6 +94,22 @@ impl Test {
                 let mut chars = value.chars();
                 let there = (!before || chars.next().is_some()) && (!after || chars.next_back().is_some());
                 there && chars.as_str().contains(text.as_str())
+            }
+            Test::Pieces { start, middle, end } => {
+                let inner = value
+                    .strip_prefix(start.as_str())
+                    .and_then(|v| v.strip_suffix(end.as_str()));
+                // the leftmost place of each piece leaves most room for the others
+                inner.is_some_and(|inner| {
+                    let mut rest = inner;
+                    middle.iter().all(|piece| match rest.find(piece.as_str()) {
+                        Some(at) => {
+                            rest = &rest[at + piece.len()..];
+                            true
+                        }
+                        None => false,
+                    })
+                })
             }
             Test::Engine(pattern) => pattern.is_match(value),
         }
@@ -142,6 +167,22 @@ fn wild(value: &str) -> Option<Test> {
             })
         }
     }
+}
+
+/// Literal texts with `.*` between them.
+fn pieces(value: &str) -> Option<Test> {
+    let mut texts: Vec<String> = value.split(".*").map(literal).collect::<Option<_>>()?;
+    let end = texts.pop()?;
+    if texts.is_empty() {
+        return None;
+    }
+    let start = texts.remove(0);
+    texts.retain(|t| !t.is_empty());
+    Some(Test::Pieces {
+        start,
+        middle: texts,
+        end,
+    })
 }
 
 impl Matcher {
@@ -210,7 +251,7 @@ impl Matcher {
     pub fn prefix(&self) -> &str {
         match &self.test {
             Test::Literals(all) if all.len() == 1 => &all[0],
-            Test::Ends { start, .. } => start,
+            Test::Ends { start, .. } | Test::Pieces { start, .. } => start,
             _ => "",
         }
     }
@@ -256,11 +297,13 @@ mod tests {
             ".*a.*",
             ".+a.+",
             "a-b]",
+            "a.*b.*",
+            ".*a.*b.*c",
         ] {
             assert!(!matches!(regex(value).test, Test::Engine(_)), "{value}");
         }
         for value in [
-            "a.b", "a?", "(a|b)c", "(a)(b)", "\\d", "[a]", "a.*b.*", ".*?", ".**", "a\\|b", "a.*|b",
+            "a.b", "a?", "(a|b)c", "(a)(b)", "\\d", "[a]", "a.*b.+", ".*?", ".**", "a\\|b", "a.*|b",
         ] {
             match Matcher::new("l", MatchOp::Regex, value) {
                 Ok(m) => assert!(matches!(m.test, Test::Engine(_)), "{value}"),

@@ -188,35 +188,13 @@ pub fn decode_floats_range(
     }
     let (at_start, value_start) = (at_ms.len(), values.len());
     let read = grid
-        .decode(&mut from, at_ms)
-        .and_then(|()| values::decode(head.count as usize, &mut from, values));
-    if let Err(e) = read {
+        .decode_range(range, &mut from, at_ms)
+        .and_then(|wanted| values::decode_range(head.count as usize, wanted, &mut from, values));
+    if read.is_err() {
         at_ms.truncate(at_start);
         values.truncate(value_start);
-        return Err(e);
     }
-    if !(range.contains(head.min_ms) && range.contains(head.max_ms)) {
-        let (from, to) = within(&at_ms[at_start..], range);
-        keep(at_ms, at_start, from, to);
-        keep(values, value_start, from, to);
-    }
-    Ok(())
-}
-
-/// Which of the ascending times lie in the range.
-fn within(at_ms: &[i64], range: TimeRange) -> (usize, usize) {
-    let from = at_ms.partition_point(|t| *t < range.start_ms);
-    let to = at_ms.partition_point(|t| *t <= range.end_ms);
-    (from, to.max(from))
-}
-
-/// Keeps `from..to` of what lies behind `start`.
-fn keep<T: Copy>(column: &mut Vec<T>, start: usize, from: usize, to: usize) {
-    column.truncate(start + to);
-    if from > 0 {
-        column.copy_within(start + from.., start);
-        column.truncate(start + to - from);
-    }
+    read
 }
 
 /// Appends the start times of a chunk of either kind; false (and nothing appended) when it has none.

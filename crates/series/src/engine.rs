@@ -16,6 +16,7 @@ mod snapshot;
 mod source;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 mod view;
 mod weigh;
 

@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -425,6 +426,44 @@ impl Index {
             }
         }
         found
+    }
+
+    /// Adds the values of a label among the tenant's sets that match all matchers and for whose number `holds` says
+    /// yes; it is asked until it does so, once for each value.
+    pub(crate) fn values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        holds: &mut dyn FnMut(u32) -> bool,
+        values: &mut BTreeSet<String>,
+    ) {
+        let Some(name) = self.find(name) else { return };
+        let mut done = vec![false; self.ends.len()];
+        let mut look = |number: u32, symbol: u32| {
+            if !done[symbol as usize] && holds(number) {
+                done[symbol as usize] = true;
+                if !values.contains(self.symbol(symbol)) {
+                    values.insert(self.symbol(symbol).to_owned());
+                }
+            }
+        };
+        let column_of = |run: &Run| run.labels.iter().find(|(n, _)| *n == name).map(|(_, c)| c.clone());
+        if matchers.is_empty() {
+            for run in self.runs.iter().filter(|r| r.tenant == tenant) {
+                if let Some(column) = column_of(run) {
+                    (0..run.count).for_each(|i| look(run.first + i, column.get(i as usize)));
+                }
+            }
+            return;
+        }
+        for number in self.select(tenant, matchers) {
+            if let Some(run) = self.run_of(number)
+                && let Some((_, column)) = run.labels.iter().find(|(n, _)| *n == name)
+            {
+                look(number, column.get((number - run.first) as usize));
+            }
+        }
     }
 
     fn verdict(&self, known: &mut Vec<u8>, matcher: &Matcher, symbol: u32) -> bool {

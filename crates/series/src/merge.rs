@@ -95,6 +95,11 @@ fn ascends(at_ms: &[i64]) -> bool {
     at_ms.windows(2).all(|w| w[0] < w[1])
 }
 
+/// Whether the last layer's floats ascend and come after all before, and there are no histograms at all.
+pub(crate) fn follows(block: &SeriesBlock, layer: Layer) -> bool {
+    block.histogram_at_ms.is_empty() && ascends(&block.at_ms[layer.floats.saturating_sub(1)..])
+}
+
 /// Brings the block's layers (in rising priority; within a layer no time occurs twice) into one order.
 pub(crate) fn settle(block: &mut SeriesBlock, layers: &[Layer]) {
     pad_starts(block);

@@ -240,6 +240,44 @@ impl SeriesTable {
         values.into_iter().collect()
     }
 
+    /// The visible series of each value of a label that is not in `known`, ascending; among `ids` (ascending) only,
+    /// where they are given.
+    pub fn holders(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        ids: Option<&[SeriesId]>,
+        known: &BTreeSet<String>,
+    ) -> Vec<(String, Vec<SeriesId>)> {
+        let mut out = Vec::new();
+        let among: Option<roaring::RoaringBitmap> = ids.map(|ids| ids.iter().map(|id| id.0).collect());
+        let (n, pairs) = {
+            let index = read(&self.index);
+            let Some(&n) = index.tenant(tenant).and_then(|t| t.names.get(name)) else {
+                return out;
+            };
+            (n, index.names[n as usize].pairs.clone())
+        };
+        for slice in pairs.chunks(SLICE) {
+            let index = read(&self.index);
+            for &p in slice {
+                let pair = &index.pairs[p as usize];
+                // numbers of pairs may change hands between two locks
+                if pair.name != n || pair.postings.is_empty() || known.contains(index.value(p)) {
+                    continue;
+                }
+                let mut set = pair.postings.to_set();
+                if let Some(among) = &among {
+                    set &= among;
+                }
+                if !set.is_empty() {
+                    out.push((index.value(p).to_owned(), set.iter().map(SeriesId).collect()));
+                }
+            }
+        }
+        out
+    }
+
     /// Counts of visible series for the status page; `chunks`, `min_ms` and `max_ms` are the caller's to fill in.
     pub fn cardinality(&self, tenant: TenantId, top: usize) -> Cardinality {
         let index = read(&self.index);

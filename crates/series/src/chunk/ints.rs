@@ -341,23 +341,82 @@ impl Blocks {
 
     /// The next values, at most [`BLOCK`]; none when the column is read.
     pub(super) fn next(&mut self, from: &mut Cursor<'_>, out: &mut [i64; BLOCK]) -> Result<usize, ChunkError> {
+        let n = self.differences(from, out)?;
+        if self.shape.factor {
+            for v in &mut out[..n] {
+                *v = v.wrapping_mul(self.factor).wrapping_add(self.origin);
+            }
+        }
+        Ok(n)
+    }
+
+    /// Passes over the next block whose values nobody wants; later ones can still be read.
+    pub(super) fn skip(&mut self, from: &mut Cursor<'_>) -> Result<(), ChunkError> {
+        if self.shape.order > 0 {
+            // what comes later builds on these values
+            let mut unwanted = [0; BLOCK];
+            return self.differences(from, &mut unwanted).map(drop);
+        }
+        let n = self.left.min(BLOCK);
+        if n == 0 {
+            return Ok(());
+        }
+        self.left -= n;
+        let (width, exceptions) = block_head(from)?;
+        self.base = self.base.wrapping_add(from.zigzag()?);
+        pass(n, width, exceptions, from)
+    }
+
+    /// Passes over all blocks that are left; none can be read afterwards.
+    pub(super) fn finish(&mut self, from: &mut Cursor<'_>) -> Result<(), ChunkError> {
+        while self.left > 0 {
+            let n = self.left.min(BLOCK);
+            self.left -= n;
+            let (width, exceptions) = block_head(from)?;
+            from.varint()?;
+            pass(n, width, exceptions, from)?;
+        }
+        Ok(())
+    }
+
+    /// Bounds of the next block's values, both included, as far as they are told without reading them.
+    pub(super) fn bounds(&self, from: &Cursor<'_>) -> Option<(i64, i64)> {
+        if self.shape.order > 0 || self.left == 0 {
+            return None;
+        }
+        let mut from = *from;
+        let (width, exceptions) = block_head(&mut from).ok()?;
+        if exceptions || width > 62 {
+            return None;
+        }
+        let low = self.base.wrapping_add(from.zigzag().ok()?);
+        let high = low.checked_add((1 << width) - 1)?;
+        let scale = |v: i64| v.checked_mul(self.factor)?.checked_add(self.origin);
+        match self.shape.factor {
+            true if self.factor < 0 => None,
+            true => Some((scale(low)?, scale(high)?)),
+            false => Some((low, high)),
+        }
+    }
+
+    /// Values of the next block.
+    pub(super) fn ahead(&self) -> usize {
+        self.left.min(BLOCK)
+    }
+
+    /// The next block with its differences undone.
+    fn differences(&mut self, from: &mut Cursor<'_>, out: &mut [i64; BLOCK]) -> Result<usize, ChunkError> {
         let n = self.left.min(BLOCK);
         if n == 0 {
             return Ok(0);
         }
         self.left -= n;
-        let head = from.u8()?;
-        let width = u32::from(head & !EXCEPTIONS);
-        if width > 64 {
-            return Err(ChunkError::Field {
-                field: "bit width",
-                value: u64::from(width),
-            });
-        }
+        let (width, exceptions) = block_head(from)?;
         self.base = self.base.wrapping_add(from.zigzag()?);
+        let behind = from.rest;
         let packed = from.take((n * width as usize).div_ceil(8))?;
-        unpack(packed, width, self.base, n, out);
-        if head & EXCEPTIONS != 0 {
+        unpack(packed, behind, width, self.base, n, out);
+        if exceptions {
             let count = usize::from(from.u8()?);
             for &i in from.take(count)? {
                 let u = from.zigzag()?;
@@ -387,39 +446,98 @@ impl Blocks {
                 (self.last, self.slope) = (last, slope);
             }
         }
-        if self.shape.factor {
-            for v in &mut out[..n] {
-                *v = v.wrapping_mul(self.factor).wrapping_add(self.origin);
-            }
-        }
         Ok(n)
     }
 }
 
-fn unpack(packed: &[u8], width: u32, base: i64, n: usize, out: &mut [i64; BLOCK]) {
+/// Width in bits, and whether there are exceptions.
+fn block_head(from: &mut Cursor<'_>) -> Result<(u32, bool), ChunkError> {
+    let head = from.u8()?;
+    let width = u32::from(head & !EXCEPTIONS);
+    if width > 64 {
+        return Err(ChunkError::Field {
+            field: "bit width",
+            value: u64::from(width),
+        });
+    }
+    Ok((width, head & EXCEPTIONS != 0))
+}
+
+/// Passes over what follows a block's base.
+fn pass(n: usize, width: u32, exceptions: bool, from: &mut Cursor<'_>) -> Result<(), ChunkError> {
+    from.take((n * width as usize).div_ceil(8))?;
+    if exceptions {
+        let count = usize::from(from.u8()?);
+        for &i in from.take(count)? {
+            from.varint()?;
+            if usize::from(i) >= n {
+                return Err(ChunkError::Field {
+                    field: "exception position",
+                    value: u64::from(i),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Values unpacked at once: as many as begin at a whole byte again.
+const LANE: usize = 8;
+
+/// Unpacks `n` values. `behind` begins with `packed` and goes on with whatever follows it.
+fn unpack(packed: &[u8], behind: &[u8], width: u32, base: i64, n: usize, out: &mut [i64; BLOCK]) {
     if width == 0 {
         out[..n].fill(base);
         return;
     }
+    match behind.get(..n.div_ceil(LANE) * width as usize + LANE) {
+        Some(enough) if width <= 56 => by_width(enough, width, base, n, out),
+        _ => at_the_end(packed, width, base, n, out),
+    }
+}
+
+/// Near the end of the bytes: from a copy that is long enough.
+#[inline(never)]
+fn at_the_end(packed: &[u8], width: u32, base: i64, n: usize, out: &mut [i64; BLOCK]) {
     let mut buffer = [0u8; BLOCK * 8 + 16];
     buffer[..packed.len()].copy_from_slice(packed);
-    if width <= 56 {
-        let mask = (1u64 << width) - 1;
-        for (i, v) in out[..n].iter_mut().enumerate() {
-            let bit = i * width as usize;
-            let at = bit >> 3;
-            let mut word = [0u8; 8];
-            word.copy_from_slice(&buffer[at..at + 8]);
-            *v = base.wrapping_add(((u64::from_le_bytes(word) >> (bit & 7)) & mask) as i64);
+    by_width(&buffer, width, base, n, out);
+}
+
+fn by_width(from: &[u8], width: u32, base: i64, n: usize, out: &mut [i64; BLOCK]) {
+    macro_rules! narrow {
+        ($($w:literal)*) => {
+            match width {
+                $($w => unpack_narrow::<$w>(from, base, n, out),)*
+                _ => unpack_wide(from, width, base, n, out),
+            }
+        };
+    }
+    narrow!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39
+        40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56)
+}
+
+/// Every value lies within the eight bytes from its first byte on: with the width known, all places are constants.
+#[inline(never)]
+fn unpack_narrow<const W: usize>(from: &[u8], base: i64, n: usize, out: &mut [i64; BLOCK]) {
+    let mask = (1u64 << W) - 1;
+    for (lane, out) in out.chunks_exact_mut(LANE).take(n.div_ceil(LANE)).enumerate() {
+        let Some(bytes) = from.get(lane * W..lane * W + W + LANE) else {
+            return;
+        };
+        for (i, v) in out.iter_mut().enumerate() {
+            let at = i * W / 8;
+            let word = bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            *v = base.wrapping_add((word >> (i * W % 8) & mask) as i64);
         }
-    } else {
-        let mask = if width == 64 { u64::MAX } else { (1u64 << width) - 1 };
-        for (i, v) in out[..n].iter_mut().enumerate() {
-            let bit = i * width as usize;
-            let at = bit >> 3;
-            let mut word = [0u8; 16];
-            word.copy_from_slice(&buffer[at..at + 16]);
-            *v = base.wrapping_add(((u128::from_le_bytes(word) >> (bit & 7)) as u64 & mask) as i64);
-        }
+    }
+}
+
+fn unpack_wide(from: &[u8], width: u32, base: i64, n: usize, out: &mut [i64; BLOCK]) {
+    let mask = if width == 64 { u64::MAX } else { (1u64 << width) - 1 };
+    for (i, v) in out[..n].iter_mut().enumerate() {
+        let bit = i * width as usize;
+        let word = from[bit >> 3..].first_chunk().map_or(0, |b| u128::from_le_bytes(*b));
+        *v = base.wrapping_add(((word >> (bit & 7)) as u64 & mask) as i64);
     }
 }

@@ -423,3 +423,52 @@ fn stored_chunks_are_read() {
         assert_eq!((&t[..], bits(&v)), (cases[i].1, bits(cases[i].2)), "{name}");
     }
 }
+
+proptest! {
+    /// A range decodes to what the whole decodes to, cut.
+    #[test]
+    fn a_range_is_a_part_of_the_whole(
+        n in 1usize..700,
+        seed: u64,
+        jitter in prop_oneof![Just(0u64), Just(16), Just(20_000)],
+        kind in 0u8..6,
+        odd in proptest::collection::vec((0usize..700, prop_oneof![Just(f64::NAN), Just(-0.0), Just(1e300), Just(0.123_456_789)]), 0..4),
+        ends in proptest::collection::vec(-100_000i64..7_200_000, 2),
+    ) {
+        let mut state = seed;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state >> 33
+        };
+        let mut at: Vec<i64> = grid(n).iter().map(|t| t + (noise() % (jitter + 1)) as i64).collect();
+        at.sort_unstable();
+        at.dedup();
+        let mut values: Vec<f64> = walk(at.len(), seed)
+            .iter()
+            .enumerate()
+            .map(|(i, &v)| match kind {
+                0 => 5.0,
+                1 => (v + 5000) as f64 / 100.0,
+                2 => (i * 30) as f64 + (v % 7) as f64,
+                3 => (i * i) as f64,
+                4 => f64::from_bits(v as u64 ^ 0x3ff0_0000_0000_0000 ^ noise() << 20),
+                _ => (v * 4096) as f64,
+            })
+            .collect();
+        for (i, v) in odd {
+            if let Some(slot) = values.get_mut(i) {
+                *slot = v;
+            }
+        }
+        let mut bytes = Vec::new();
+        encode_floats(&at, &values, None, &mut bytes);
+        let base = 1_700_000_000_000;
+        let range = TimeRange::new(base + ends[0].min(ends[1]), base + ends[0].max(ends[1]));
+        let (mut got_at, mut got) = (vec![1], vec![1.0]);
+        decode_floats_range(&bytes, range, &mut got_at, &mut got).unwrap();
+        let want: Vec<(i64, u64)> =
+            at.iter().zip(&values).filter(|(t, _)| range.contains(**t)).map(|(t, v)| (*t, v.to_bits())).collect();
+        let got: Vec<(i64, u64)> = got_at[1..].iter().zip(&got[1..]).map(|(t, v)| (*t, v.to_bits())).collect();
+        prop_assert_eq!(got, want);
+    }
+}

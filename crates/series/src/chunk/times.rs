@@ -1,5 +1,9 @@
 //! Timestamp columns: a base and a step, and where the step is not kept the distances from that grid.
 
+use std::ops::Range;
+
+use model::TimeRange;
+
 use super::ChunkError;
 use super::cursor::{Cursor, put_zigzag};
 use super::ints::{self, BLOCK, Blocks, Shape};
@@ -120,25 +124,81 @@ impl Grid {
 
     /// Appends all timestamps.
     pub(super) fn decode(&self, from: &mut Cursor<'_>, at_ms: &mut Vec<i64>) -> Result<(), ChunkError> {
-        let (mut expected, step) = (self.first, self.step);
+        self.decode_range(TimeRange::ALL, from, at_ms).map(drop)
+    }
+
+    /// Appends the timestamps within the range, which ascend; returns which of the column's they are.
+    pub(super) fn decode_range(
+        &self,
+        range: TimeRange,
+        from: &mut Cursor<'_>,
+        at_ms: &mut Vec<i64>,
+    ) -> Result<Range<usize>, ChunkError> {
+        let whole = range.start_ms <= self.first && self.last <= range.end_ms;
+        let place = |i: usize| self.first.wrapping_add(self.step.wrapping_mul(i as i64));
         if !self.off_grid {
-            at_ms.extend((0..self.count as i64).map(|i| expected.wrapping_add(step.wrapping_mul(i))));
-            return Ok(());
+            let wanted = if whole { 0..self.count } else { self.on_grid(range) };
+            at_ms.extend(wanted.clone().map(place));
+            return Ok(wanted);
         }
         let shape = read_shape(from)?;
         let mut blocks = Blocks::new(shape, self.count, from)?;
         let mut block = [0i64; BLOCK];
-        loop {
-            let n = blocks.next(from, &mut block)?;
-            if n == 0 {
-                return Ok(());
+        let (mut done, mut wanted) = (0, 0..0);
+        while blocks.ahead() > 0 {
+            let n = blocks.ahead();
+            if !whole && let Some((low, high)) = blocks.bounds(from) {
+                // the grid ascends within a column that does
+                let earliest = place(done).saturating_add(low);
+                let latest = place(done + n - 1).saturating_add(high);
+                if self.step >= 0 && (latest < range.start_ms || earliest > range.end_ms) {
+                    blocks.skip(from)?;
+                    done += n;
+                    continue;
+                }
             }
-            at_ms.extend(block[..n].iter().map(|d| {
-                let t = d.wrapping_add(expected);
-                expected = expected.wrapping_add(step);
-                t
-            }));
+            blocks.next(from, &mut block)?;
+            let start = at_ms.len();
+            at_ms.extend(
+                block[..n]
+                    .iter()
+                    .enumerate()
+                    .map(|(i, d)| d.wrapping_add(place(done + i))),
+            );
+            if !whole {
+                let times = &at_ms[start..];
+                let first = times.partition_point(|t| *t < range.start_ms);
+                let end = times.partition_point(|t| *t <= range.end_ms).max(first);
+                at_ms.truncate(start + end);
+                at_ms.drain(start..start + first);
+                if first < end {
+                    if wanted.is_empty() {
+                        wanted.start = done + first;
+                    }
+                    wanted.end = done + end;
+                }
+                if end < n {
+                    blocks.finish(from)?;
+                    break;
+                }
+            }
+            done += n;
         }
+        Ok(if whole { 0..self.count } else { wanted })
+    }
+
+    /// Which timestamps lie in the range, when all lie on the grid.
+    fn on_grid(&self, range: TimeRange) -> Range<usize> {
+        let within = |t: i64| range.contains(t);
+        if self.step <= 0 {
+            return if within(self.first) { 0..self.count } else { 0..0 };
+        }
+        let (first, step) = (i128::from(self.first), i128::from(self.step));
+        let before = (i128::from(range.start_ms) - first + step - 1).div_euclid(step);
+        let until = (i128::from(range.end_ms) - first).div_euclid(step) + 1;
+        let count = self.count as i128;
+        let from = before.clamp(0, count);
+        from as usize..until.clamp(from, count) as usize
     }
 }
 

@@ -2,6 +2,8 @@
 //! by bit; others are taken as integers by their bits in numeric order. Single values that do not fit are written
 //! beside the column.
 
+use std::ops::Range;
+
 use model::STALE_NAN_BITS;
 
 use super::ChunkError;
@@ -268,6 +270,16 @@ pub(crate) fn read_float(from: &mut Cursor<'_>) -> Result<f64, ChunkError> {
 
 /// Appends `count` (at least one) values.
 pub(super) fn decode(count: usize, from: &mut Cursor<'_>, values: &mut Vec<f64>) -> Result<(), ChunkError> {
+    decode_range(count, 0..count, from, values)
+}
+
+/// Appends those of `count` (at least one) values whose places are wanted.
+pub(super) fn decode_range(
+    count: usize,
+    wanted: Range<usize>,
+    from: &mut Cursor<'_>,
+    values: &mut Vec<f64>,
+) -> Result<(), ChunkError> {
     let tag = from.u8()?;
     let start = values.len();
     let shape = Shape {
@@ -284,7 +296,7 @@ pub(super) fn decode(count: usize, from: &mut Cursor<'_>, values: &mut Vec<f64>)
     match tag & CODEC {
         CONSTANT => {
             let v = read_float(from)?;
-            values.resize(start + count, v);
+            values.resize(start + wanted.len(), v);
         }
         DECIMAL => {
             let places = if tag & EXPONENT != 0 { from.u8()? } else { 0 };
@@ -294,47 +306,81 @@ pub(super) fn decode(count: usize, from: &mut Cursor<'_>, values: &mut Vec<f64>)
                     value: u64::from(places),
                 });
             };
-            let mut blocks = Blocks::new(shape, count, from)?;
-            let mut block = [0i64; BLOCK];
-            values.reserve(count);
-            loop {
-                let n = blocks.next(from, &mut block)?;
-                if n == 0 {
-                    break;
-                }
+            each_block(count, &wanted, shape, from, values, |ints, values| {
                 if places == 0 {
-                    values.extend(block[..n].iter().map(|&v| v as f64));
+                    values.extend(ints.iter().map(|&v| v as f64));
                 } else {
-                    values.extend(block[..n].iter().map(|&v| v as f64 / power));
+                    divide(ints, power, values);
                 }
-            }
+            })?;
             if tag & EXCEPTIONS != 0 {
                 let n = from.bounded("count of exceptions", count)?;
-                let mut at = start;
+                let mut at = 0;
                 for _ in 0..n {
                     let gap = from.bounded("gap between exceptions", count)?;
                     at += gap;
                     let bits = read_odd(from)?;
-                    *values.get_mut(at).ok_or(ChunkError::Field {
-                        field: "exception position",
-                        value: at as u64,
-                    })? = f64::from_bits(bits);
+                    if at >= count {
+                        return Err(ChunkError::Field {
+                            field: "exception position",
+                            value: at as u64,
+                        });
+                    }
+                    if wanted.contains(&at)
+                        && let Some(v) = values.get_mut(start + at - wanted.start)
+                    {
+                        *v = f64::from_bits(bits);
+                    }
                 }
             }
         }
-        BITS => {
-            let mut blocks = Blocks::new(shape, count, from)?;
-            let mut block = [0i64; BLOCK];
-            values.reserve(count);
-            loop {
-                let n = blocks.next(from, &mut block)?;
-                if n == 0 {
-                    break;
-                }
-                values.extend(block[..n].iter().map(|&v| f64::from_bits(ordered(v) as u64)));
-            }
-        }
+        BITS => each_block(count, &wanted, shape, from, values, |ints, values| {
+            values.extend(ints.iter().map(|&v| f64::from_bits(ordered(v) as u64)));
+        })?,
         _ => return Err(unknown),
     }
     Ok(())
+}
+
+/// Gives the wanted integers to `put`, block by block.
+fn each_block(
+    count: usize,
+    wanted: &Range<usize>,
+    shape: Shape,
+    from: &mut Cursor<'_>,
+    values: &mut Vec<f64>,
+    put: impl Fn(&[i64], &mut Vec<f64>),
+) -> Result<(), ChunkError> {
+    let mut blocks = Blocks::new(shape, count, from)?;
+    let mut block = [0i64; BLOCK];
+    values.reserve(wanted.len());
+    let mut done = 0;
+    loop {
+        let n = blocks.ahead();
+        if n == 0 {
+            return Ok(());
+        }
+        if done >= wanted.end {
+            return blocks.finish(from);
+        }
+        if done + n <= wanted.start {
+            blocks.skip(from)?;
+        } else {
+            blocks.next(from, &mut block)?;
+            let first = wanted.start.saturating_sub(done);
+            put(&block[first..n.min(wanted.end - done)], values);
+        }
+        done += n;
+    }
+}
+
+/// Appends each integer divided by a power of ten.
+fn divide(ints: &[i64], power: f64, values: &mut Vec<f64>) {
+    values.extend(ints.iter().map(|&v| whole(v) / power));
+}
+
+/// The integer as a float. Integers of decimals with places are below 2^51, for which two additions do it.
+#[inline]
+fn whole(v: i64) -> f64 {
+    f64::from_bits(ROUND.to_bits().wrapping_add(v as u64)) - ROUND
 }

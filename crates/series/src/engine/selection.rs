@@ -147,6 +147,35 @@ impl Source {
 }
 
 impl Selection {
+    /// Series that the table knows, in any order, for looking whether they have samples.
+    pub(super) fn plain(
+        shared: &Arc<Shared>,
+        tenant: TenantId,
+        range: TimeRange,
+        ids: Vec<SeriesId>,
+        marks: Vec<Mark>,
+        sources: Vec<Source>,
+        view: Arc<View>,
+    ) -> Self {
+        Selection {
+            shared: Arc::clone(shared),
+            tenant,
+            range,
+            want: Want::Labels,
+            ids,
+            labels: Vec::new(),
+            marks,
+            newest: Vec::new(),
+            sources,
+            tombstones: Vec::new(),
+            matchers: Vec::new(),
+            earlier: OnceLock::new(),
+            warnings: Mutex::default(),
+            reads: Reads::default(),
+            view,
+        }
+    }
+
     fn warn(&self, text: String) {
         self.warnings.lock().unwrap_or_else(|e| e.into_inner()).insert(text);
     }
@@ -236,19 +265,29 @@ impl Selection {
         let cuts = self.cuts(index);
         let mut layers = Vec::new();
         let (mut decoded, mut bytes, mut samples) = (0, 0, 0);
+        // whether the bounds of chunks tell that all is in order already
+        let (mut in_order, mut newest) = (true, i64::MIN);
         self.chunks_of(sources, index, range, |file, directory, chunks| {
             let layer = merge::begin(block);
             layers.push(layer);
             for c in chunks {
-                budget.samples(u64::from(c.count))?;
-                samples += u64::from(c.count);
+                in_order &= !c.histograms && c.min_ms > newest;
+                newest = c.max_ms;
                 bytes += u64::from(c.len);
+                let before = block.at_ms.len();
                 let done = file
                     .group(directory, c.group, &self.shared.chunks)
                     .and_then(|group| file.decode(directory, &group, c, range, block));
                 if let Err(e) = done {
                     self.failed(file, &e)?;
                 }
+                let read = if c.histograms {
+                    u64::from(c.count)
+                } else {
+                    (block.at_ms.len() - before) as u64
+                };
+                samples += read;
+                budget.samples(read)?;
             }
             decoded += chunks.len() as u64;
             cut(block, layer, &cuts, file.footer.settled());
@@ -266,13 +305,16 @@ impl Selection {
                 let layer = merge::begin(block);
                 layers.push(layer);
                 head.read(id, Mark::ALL, range, block);
+                in_order &= merge::follows(block, layer);
                 cut(block, layer, &cuts, head.to());
             }
             let mark = self.marks.get(index).copied().unwrap_or(Mark::ALL);
             if !mark.is_empty() {
-                layers.push(merge::begin(block));
+                let layer = merge::begin(block);
+                layers.push(layer);
                 let before = block.at_ms.len();
                 self.view.active.read(id, mark, range, block);
+                in_order &= merge::follows(block, layer);
                 budget.samples((block.at_ms.len() - before) as u64)?;
             }
             let of_heads = (block.at_ms.len() + block.histogram_at_ms.len()).saturating_sub(before);
@@ -280,7 +322,11 @@ impl Selection {
                 self.reads.head_samples.fetch_add(of_heads as u64, Relaxed);
             }
         }
-        merge::settle(block, &layers);
+        if in_order {
+            merge::pad_starts(block);
+        } else {
+            merge::settle(block, &layers);
+        }
         Ok(())
     }
 

@@ -329,6 +329,9 @@ impl SampleSource for Engine {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
+        if self.undeleted(tenant) {
+            return self.values(tenant, name, any_of, range, budget);
+        }
         let found = self.found(tenant, any_of, range, budget)?;
         let of_files = found.others.iter().filter_map(|l| l.get(name).map(str::to_owned));
         Ok(Found {

@@ -30,6 +30,38 @@ impl Extremum {
         better || earlier.is_nan() || (self.time && v == earlier)
     }
 
+    /// The extremum of the values themselves: of equal ones the first, as if each replaced the one before it.
+    pub(super) fn of(self, values: &[f64]) -> Option<f64> {
+        let (&first, rest) = values.split_first()?;
+        let worst = if self.smallest {
+            f64::INFINITY
+        } else {
+            f64::NEG_INFINITY
+        };
+        let better = |v: f64, than: f64| if self.smallest { v < than } else { v > than };
+        let mut lanes = [worst; 8];
+        let (groups, last) = values.as_chunks::<8>();
+        for group in groups {
+            for (lane, &v) in lanes.iter_mut().zip(group) {
+                *lane = if better(v, *lane) { v } else { *lane };
+            }
+        }
+        let best = lanes
+            .iter()
+            .chain(last)
+            .fold(worst, |b, &v| if better(v, b) { v } else { b });
+        // which zero, and whether there is anything but NaN, only their order tells
+        if best != 0.0 && best != worst {
+            return Some(best);
+        }
+        Some(rest.iter().fold(first, |b, &v| if self.replaces(v, b) { v } else { b }))
+    }
+
+    /// Whether it is the value that is wanted, not its time.
+    pub(super) fn is_value(self) -> bool {
+        !self.time
+    }
+
     pub(super) fn result(self, block: &SeriesBlock, at: usize) -> f64 {
         match self.time {
             true => block.at_ms[at] as f64 / 1000.0,
@@ -93,6 +125,10 @@ mod tests {
                     }
                 }
                 proptest::prop_assert_eq!(best.at(extremum, &values, lo, hi), want);
+                if !time {
+                    let direct = extremum.of(&values[lo..hi]).map(f64::to_bits);
+                    proptest::prop_assert_eq!(direct, want.map(|w| values[w].to_bits()));
+                }
             }
         }
     }

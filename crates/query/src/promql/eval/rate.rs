@@ -1,5 +1,6 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`, with anchored and smoothed ranges.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use model::{Histogram, ResetHint, SeriesBlock};
@@ -114,7 +115,14 @@ pub(super) struct Floats<'b> {
     per_second: Option<f64>,
     /// Indexes of values smaller than the one before.
     falls: Vec<u32>,
+    /// The last window's shape, and the factor it had where no zero point was near.
+    last: Cell<Option<(Shape, f64)>>,
 }
+
+/// What a factor depends on, the zero point left out: times from the range's start to the first sample, to the last
+/// one, to the range's end; samples but the first.
+#[derive(Clone, Copy, PartialEq)]
+struct Shape(i64, i64, i64, usize);
 
 impl<'b> Floats<'b> {
     pub(super) fn new(block: &'b SeriesBlock, counter: bool, per_second: bool, range_ms: i64) -> Self {
@@ -131,6 +139,7 @@ impl<'b> Floats<'b> {
             counter,
             per_second: per_second.then_some(range_ms as f64 / 1000.0),
             falls,
+            last: Cell::new(None),
         }
     }
 
@@ -146,14 +155,35 @@ impl<'b> Floats<'b> {
                 growth += self.values[i as usize - 1];
             }
         }
+        let (first_at, last_at) = (self.at_ms[lo], self.at_ms[hi - 1]);
+        let zero = (self.counter && growth > 0.0 && first >= 0.0).then_some((first, growth));
+        let shape = Shape(
+            first_at.saturating_sub(range_start),
+            last_at.saturating_sub(first_at),
+            range_end.saturating_sub(last_at),
+            hi - lo,
+        );
+        // windows on a grid of samples look alike; the zero point matters only where it may lie within the range
+        let zero_is_far =
+            zero.is_none_or(|(first, growth)| first * shape.1 as f64 > growth * shape.0 as f64 * 1.000_001);
+        if zero_is_far
+            && let Some((last, factor)) = self.last.get()
+            && last == shape
+        {
+            return Some(growth * factor);
+        }
         let sampled = Sampled {
-            first_at: self.at_ms[lo],
-            last_at: self.at_ms[hi - 1],
+            first_at,
+            last_at,
             intervals: hi - lo - 1,
             started_at: None,
-            zero: (self.counter && growth > 0.0 && first >= 0.0).then_some((first, growth)),
+            zero,
         };
-        Some(growth * sampled.factor(range_start, range_end, self.per_second)?)
+        let factor = sampled.factor(range_start, range_end, self.per_second)?;
+        if zero_is_far {
+            self.last.set(Some((shape, factor)));
+        }
+        Some(growth * factor)
     }
 }
 

@@ -156,6 +156,9 @@ pub(super) enum Over<'a> {
 /// Bytes of a float sample in the columns that range functions read.
 pub(super) const SAMPLE_BYTES: usize = size_of::<i64>() + size_of::<f64>();
 
+/// Windows that may share a sample while an extremum is found by looking at all samples of each.
+const SHARED_BY_FEW: i64 = 16;
+
 /// Suffixes of names that look like counters.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
@@ -254,6 +257,8 @@ impl Windows<'_> {
             _ => None,
         };
         let mut best = Best::default();
+        // a sample that few windows share is looked at again sooner than its place is kept
+        let few_share = self.reach.range_ms / self.steps.interval.max(1) <= SHARED_BY_FEW || self.steps.count == 1;
         let (mut lo, mut hi, mut hlo, mut hhi) = (0, 0, 0, 0);
         let mut any = false;
         for step in 0..self.steps.count {
@@ -277,6 +282,20 @@ impl Windows<'_> {
                     row.set(step, v);
                     any = true;
                 }
+                continue;
+            }
+            if let RangeFunction::Extremum(extremum) = self.function
+                && few_share
+                && extremum.is_value()
+            {
+                let Some(v) = extremum.of(&block.values[lo..hi]) else {
+                    continue;
+                };
+                if hlo < hhi {
+                    notes.histograms_ignored_in_range(self.pos, &labels);
+                }
+                row.set(step, v);
+                any = true;
                 continue;
             }
             if let RangeFunction::Extremum(extremum) = self.function {
