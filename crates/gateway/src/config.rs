@@ -31,6 +31,8 @@ pub struct QueryConfig {
     pub tenant_bytes_max: u64,
     /// Milliseconds from which a query is written to the slow-query log; 0: none is.
     pub slow_ms: u32,
+    /// Bytes of answers kept for queries that come again; 0: none. A request asks for an evaluation with `nocache=1`.
+    pub cache_bytes_max: usize,
     /// Whether `rate`, `irate`, `increase` and `resets` take a new start time of a counter for a reset, as Prometheus
     /// does with its feature `use-start-timestamps`.
     pub use_start_times: bool,
@@ -52,6 +54,7 @@ impl Default for QueryConfig {
             tenant_at_once: 16,
             tenant_bytes_max: 1 << 30,
             slow_ms: 1000,
+            cache_bytes_max: 32 << 20,
             use_start_times: false,
         }
     }

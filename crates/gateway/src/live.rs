@@ -348,6 +348,7 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
         threads: threads(),
         per_step_stats: false,
         use_start_times: app.parts.query.use_start_times,
+        cache: None,
     };
     let key = PanelKey {
         tenant,
@@ -366,6 +367,7 @@ async fn panel(app: &Arc<App>, tenant: TenantId, ask: &Ask, frames: &mpsc::Sende
             app,
             Evaluation {
                 query,
+                cache: Some(Arc::clone(&app.results)),
                 ..evaluation.clone()
             },
         )

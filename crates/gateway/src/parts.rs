@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use axum::Router;
 use host::Host;
 use input::{Intake, LimitsConfig, Publisher, Scraper, Ways};
+use query::promql::eval::ResultCache;
 use store::Store;
 use tokio::sync::watch;
 
@@ -65,6 +66,8 @@ pub(crate) struct App {
     pub(crate) parts: Parts,
     pub(crate) auth: Auth,
     pub(crate) pool: QueryPool,
+    /// Answers of queries that may come again.
+    pub(crate) results: Arc<ResultCache>,
     pub(crate) buffers: Buffers,
     pub(crate) counts: HttpCounts,
     pub(crate) slow: Arc<SlowLog>,
@@ -83,11 +86,13 @@ impl Gateway {
         let auth = Auth::new(parts.auth.clone(), parts.host.clone());
         let pool = QueryPool::new(&parts.query);
         let slow = SlowLog::new(parts.host.clone(), parts.slow_log.clone(), parts.query.slow_ms);
+        let results = Arc::new(ResultCache::new(parts.query.cache_bytes_max));
         let app = Arc::new(App {
             parts,
             slow,
             auth,
             pool,
+            results,
             buffers: Buffers::default(),
             counts: HttpCounts::default(),
         });

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use model::{Budget, Found, Labels, MatchOp, Matcher, Metadata, SampleSource, TenantId, TimeRange};
 use query::promql::ast::Expr;
 use query::promql::eval::{
-    Answer, EvalContext, EvalError, EvalErrorKind, Query, Stats, Trace, evaluate as evaluate_expr,
+    Answer, EvalContext, EvalError, EvalErrorKind, Query, ResultCache, Stats, Trace, evaluate as evaluate_expr,
 };
 use query::promql::value::Value as PromValue;
 use query::promql::{self, json};
@@ -278,6 +278,8 @@ pub(crate) struct Evaluation {
     pub(crate) threads: usize,
     pub(crate) per_step_stats: bool,
     pub(crate) use_start_times: bool,
+    /// Where answers are kept, unless this one shall be evaluated whatever is there.
+    pub(crate) cache: Option<Arc<ResultCache>>,
 }
 
 impl Evaluation {
@@ -291,7 +293,13 @@ impl Evaluation {
             trace: Some(trace),
             ..EvalContext::new(source, self.tenant, budget)
         };
-        evaluate_expr(&self.expr, &context, self.query).map_err(refusal)
+        match &self.cache {
+            Some(cache) => cache
+                .evaluate(&self.expr, &context, self.query)
+                .map(|(answer, _)| answer),
+            None => evaluate_expr(&self.expr, &context, self.query),
+        }
+        .map_err(refusal)
     }
 }
 
@@ -353,6 +361,7 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
         threads: if weight == Weight::Heavy { threads() } else { 1 },
         per_step_stats: stats == "all",
         use_start_times: ask.app.parts.query.use_start_times,
+        cache: (stats.is_empty() && !explain && !ask.params.flag("nocache")?).then(|| Arc::clone(&ask.app.results)),
     };
     ask.app.counts.queries.fetch_add(1, Relaxed);
     let followed = Followed::of(&ask.app, &evaluation, ask.asker.clone(), parsed, explain);

@@ -257,6 +257,27 @@ fn http(w: &mut Writer, app: &App) {
         &[],
         app.pool.held_bytes() as f64,
     );
+    let results = app.results.stats();
+    let name = "overseer_result_cache_total";
+    w.family(
+        name,
+        MetricKind::Counter,
+        "Queries, by how much of their answer was there already.",
+    );
+    for (reused, count) in [
+        ("all", results.whole),
+        ("steps", results.partial),
+        ("nothing", results.missed),
+    ] {
+        w.sample(name, &[("reused", reused)], count as f64);
+    }
+    gauge(
+        w,
+        "overseer_result_cache_bytes",
+        "Bytes of answers kept.",
+        &[],
+        results.bytes as f64,
+    );
     gauge(
         w,
         "overseer_live_pages",

@@ -27,7 +27,7 @@ pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, SeriesId, TimeRange, is_stale, stale_nan};
 pub use sink::{MetricKind, Reject, RejectReason, SampleSink};
 pub use source::{
-    Ahead, Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, ReadStats, SampleSource, SelectRequest,
-    SeriesBlock, SeriesSet, SourceError, Want,
+    Ahead, Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, ReadStats, Revision, SampleSource,
+    SelectRequest, SeriesBlock, SeriesSet, SourceError, Want,
 };
 pub use tenant::TenantId;

@@ -48,8 +48,29 @@ pub trait SampleSource: Send + Sync {
         budget: &Budget,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, SourceError>;
 
+    /// What has been applied of a tenant's samples by now, for telling later whether an answer still holds; `None` when
+    /// this source cannot tell.
+    fn revision(&self, _tenant: TenantId) -> Option<Revision> {
+        None
+    }
+
+    /// Samples before this time in ms are the tenant's as they were at `revision`: none came, went or changed.
+    /// `i64::MAX` when nothing did.
+    fn changed_since(&self, _tenant: TenantId, _revision: &Revision) -> i64 {
+        i64::MIN
+    }
+
     /// Counts for the status page: series in all and the `top` largest groups.
     fn cardinality(&self, tenant: TenantId, top: usize) -> Result<Cardinality, SourceError>;
+}
+
+/// A state of a tenant's samples, of the process that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Counts what concerns all times, such as expiry.
+    pub epoch: u64,
+    /// The last position applied.
+    pub position: u64,
 }
 
 /// One selection.

@@ -5,6 +5,7 @@
 //! from [`Engine::sealed`].
 
 mod apply;
+mod changes;
 mod compact;
 mod last;
 mod open;
@@ -253,6 +254,8 @@ pub struct Engine {
     unsealed_since_ms: AtomicU64,
     /// Grows whenever series become visible.
     shown: AtomicU64,
+    /// What may make answers given earlier wrong.
+    changes: changes::Changes,
     deltas_skipped: AtomicU64,
     deltas_restarted: AtomicU64,
 }

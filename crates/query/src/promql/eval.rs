@@ -9,6 +9,7 @@ use super::value::Value;
 mod aggregate;
 mod arith;
 mod binary;
+mod cache;
 mod calls;
 mod classic;
 mod cost;
@@ -30,6 +31,7 @@ mod plan;
 mod rate;
 mod resets;
 mod result;
+mod reuse;
 mod select;
 mod stages;
 mod topk;
@@ -40,6 +42,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{CacheStats, ResultCache, Reused};
 pub use trace::{How, Phases, PlanNode, SelectorUse, TEXT_SHOWN_BYTES, Trace, TraceClock};
 
 /// Prometheus' default look-back of instant selectors.

@@ -66,6 +66,9 @@ impl Engine {
         if head.is_empty() {
             self.unsealed_since_ms.store(self.monotonic_ms(), Relaxed);
         }
+        if let Some(min_ms) = earliest(batch) {
+            self.changes.note(batch.tenant, position, min_ms);
+        }
         let first = &mut applier.first;
         first.clear();
         head.push_floats(&batch.floats, first);
@@ -133,6 +136,7 @@ impl Engine {
             range: delete.range,
         };
         let _gate = self.write_gate();
+        self.changes.note(delete.tenant, position, delete.range.start_ms);
         self.freeze();
         self.shared.change_view(|view| {
             let mut all = view.live_tombstones();
@@ -192,6 +196,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// The time of a batch's first sample.
+fn earliest(batch: &Batch) -> Option<i64> {
+    let histograms = batch.histograms.iter().map(|h| h.at_ms);
+    let deltas = batch.deltas.iter().map(|d| d.at_ms);
+    batch.floats.at_ms.iter().copied().chain(histograms).chain(deltas).min()
 }
 
 /// Adds a row to the running value and that to the head.

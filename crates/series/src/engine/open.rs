@@ -233,6 +233,7 @@ impl Engine {
             last_apply_ms: AtomicU64::new(now_ms),
             unsealed_since_ms: AtomicU64::new(now_ms),
             shown: AtomicU64::new(0),
+            changes: Default::default(),
             deltas_skipped: AtomicU64::new(0),
             deltas_restarted: AtomicU64::new(0),
         };

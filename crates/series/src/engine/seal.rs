@@ -264,6 +264,9 @@ impl Engine {
                 keep
             });
         });
+        if !remove.is_empty() && add.is_empty() {
+            self.changes.note_all();
+        }
         for &id in remove {
             s.indexes.forget(id);
             s.chunks.forget(id);

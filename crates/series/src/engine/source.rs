@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hashbrown::HashMap;
 use model::{
-    Budget, Cardinality, Exemplar, Found, Hints, Labels, Matcher, Metadata, SampleSource, SelectRequest, SeriesId,
-    SeriesSet, SourceError, TenantId, TimeRange, Want,
+    Budget, Cardinality, Exemplar, Found, Hints, Labels, Matcher, Metadata, Revision, SampleSource, SelectRequest,
+    SeriesId, SeriesSet, SourceError, TenantId, TimeRange, Want,
 };
 
 use super::Engine;
@@ -398,6 +398,14 @@ impl SampleSource for Engine {
             list.sort_by_key(|e| e.at_ms);
         }
         Ok(found.into_iter().collect())
+    }
+
+    fn revision(&self, _: TenantId) -> Option<Revision> {
+        Some(self.changes.revision(self.applied()))
+    }
+
+    fn changed_since(&self, tenant: TenantId, revision: &Revision) -> i64 {
+        self.changes.since(tenant, revision)
     }
 
     fn cardinality(&self, tenant: TenantId, top: usize) -> Result<Cardinality, SourceError> {
