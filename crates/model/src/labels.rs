@@ -111,6 +111,21 @@ impl Labels {
         Labels(out.into())
     }
 
+    /// A copy with only these labels.
+    pub fn only(&self, names: &[&str]) -> Labels {
+        let mut out = Vec::with_capacity(64);
+        let mut rest = &self.0[..];
+        loop {
+            let before = rest;
+            let (Some(name), Some(_)) = (split_bytes(&mut rest), split_bytes(&mut rest)) else {
+                return Labels(out.into());
+            };
+            if names.iter().any(|n| n.as_bytes() == name) {
+                out.extend_from_slice(&before[..before.len() - rest.len()]);
+            }
+        }
+    }
+
     /// A copy with `name` set to `value` (removed when `value` is empty).
     pub fn with(&self, name: &str, value: &str) -> Labels {
         let mut out = Vec::with_capacity(self.0.len() + name.len() + value.len() + 4);
@@ -177,6 +192,10 @@ fn push_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 fn split_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(split_bytes(rest)?).ok()
+}
+
+fn split_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (mut len, mut shift) = (0usize, 0);
     loop {
         let (&b, tail) = rest.split_first()?;
@@ -192,7 +211,7 @@ fn split_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     }
     let (text, tail) = rest.split_at_checked(len)?;
     *rest = tail;
-    std::str::from_utf8(text).ok()
+    Some(text)
 }
 
 fn split_pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a str)> {

@@ -138,7 +138,12 @@ impl Grid {
         let place = |i: usize| self.first.wrapping_add(self.step.wrapping_mul(i as i64));
         if !self.off_grid {
             let wanted = if whole { 0..self.count } else { self.on_grid(range) };
-            at_ms.extend(wanted.clone().map(place));
+            let mut next = place(wanted.start);
+            at_ms.extend(wanted.clone().map(|_| {
+                let t = next;
+                next = next.wrapping_add(self.step);
+                t
+            }));
             return Ok(wanted);
         }
         let shape = read_shape(from)?;

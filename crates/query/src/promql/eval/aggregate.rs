@@ -141,6 +141,10 @@ impl<'a> Groups<'a> {
             self.charge
                 .add(row.histograms.iter().map(|h| h.1.bytes() / 4 + 16).sum())?;
         }
+        if row.histograms.is_empty() && self.op == AggregateOp::Sum {
+            self.add(base, &row.values, drop_name);
+            return Ok(());
+        }
         if row.histograms.is_empty() {
             for (step, &v) in row.values.iter().enumerate() {
                 if !super::matrix::is_absent(v) {
@@ -157,6 +161,23 @@ impl<'a> Groups<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Adds a row of floats to the sums of its group.
+    fn add(&mut self, base: usize, row: &[f64], drop_name: u8) {
+        let slots = base..base + self.steps;
+        let sums = self.value[slots.clone()].iter_mut().zip(&mut self.c[slots.clone()]);
+        for ((&v, flags), (sum, c)) in row.iter().zip(&mut self.flags[slots]).zip(sums) {
+            if super::matrix::is_absent(v) || *flags & INCOMPATIBLE != 0 {
+                continue;
+            }
+            if *flags & SEEN == 0 {
+                *sum = v;
+            } else {
+                (*sum, *c) = kahan(v, *sum, *c);
+            }
+            *flags |= SEEN | FLOAT | drop_name;
+        }
     }
 
     fn float(&mut self, slot: usize, v: f64, drop_name: u8) {

@@ -308,6 +308,7 @@ impl<'e> Engine<'e> {
                 take: Take::InfoTime,
                 smoothed: false,
                 skip_buckets: false,
+                wants_labels: true,
                 pos: vector.pos,
             };
             info = self.collect(Pipe::lazy(rows), steps)?;

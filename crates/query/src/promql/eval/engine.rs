@@ -73,6 +73,8 @@ pub(super) struct Engine<'e> {
     pub(super) counts: RefCell<Counts>,
     pub(super) counting: Cell<Counting>,
     peak: Cell<u64>,
+    /// Whether the labels of the next selector matter.
+    wants_labels: Cell<bool>,
     /// Values of scalars by step.
     columns: RefCell<Charge<'e>>,
 }
@@ -127,6 +129,7 @@ fn traced(plan: &Plan<'_>, context: &EvalContext<'_>, trace: &Trace, query: Quer
         counts: RefCell::default(),
         counting: Cell::new(Counting::Steps),
         peak: Cell::new(0),
+        wants_labels: Cell::new(true),
         columns: RefCell::new(Charge::new(context.budget)),
     };
     if context.per_step_stats {
@@ -557,6 +560,7 @@ impl<'e> Engine<'e> {
             take,
             smoothed,
             skip_buckets,
+            wants_labels: self.wants_labels.replace(true),
             pos,
         };
         Ok(Pipe::lazy(rows))
@@ -781,18 +785,23 @@ impl<'e> Engine<'e> {
             self.stream(self.pipe(&a.expr, steps)?, steps, &mut |_| Ok(()))?;
             return Ok(self.matrix());
         }
+        let chooses = matches!(
+            a.op,
+            AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio
+        );
+        if !chooses && !a.without && a.grouping.is_empty() && matches!(a.expr.kind, Kind::Selector(_)) {
+            // all in one group
+            self.wants_labels.set(false);
+        }
         let pipe = self.pipe(&a.expr, steps)?;
-        let out = match a.op {
-            AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => {
-                let mut choice = Choice::new(self.context, a, pos, param, steps);
-                self.stream(pipe, steps, &mut |row| choice.fold(row, &mut notes))?;
-                choice.finish(self.matrix())?.merge_steps(steps)?
-            }
-            _ => {
-                let mut groups = Groups::new(self.context, a, steps);
-                self.stream(pipe, steps, &mut |row| groups.fold(row, &mut notes))?;
-                groups.finish(&param, &mut notes, self.matrix())?
-            }
+        let out = if chooses {
+            let mut choice = Choice::new(self.context, a, pos, param, steps);
+            self.stream(pipe, steps, &mut |row| choice.fold(row, &mut notes))?;
+            choice.finish(self.matrix())?.merge_steps(steps)?
+        } else {
+            let mut groups = Groups::new(self.context, a, steps);
+            self.stream(pipe, steps, &mut |row| groups.fold(row, &mut notes))?;
+            groups.finish(&param, &mut notes, self.matrix())?
         };
         self.merge_notes(notes);
         Ok(out)

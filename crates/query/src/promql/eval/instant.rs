@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use model::{Histogram, ResetHint, SeriesBlock, is_stale};
+use model::{Histogram, Labels, ResetHint, SeriesBlock, is_stale};
 
 use super::super::ast::Pos;
 use super::matrix::{Row, Steps};
 use super::notes::Notes;
-use super::pipeline::{Rows, Scratch};
+use super::pipeline::{Counts, Rows, Scratch};
 use super::select::{self, Reach, Selected, later_than};
 use super::{EvalContext, Result, arith, rate};
 
@@ -30,6 +30,8 @@ pub(super) struct Instants<'a> {
     pub(super) take: Take,
     pub(super) smoothed: bool,
     pub(super) skip_buckets: bool,
+    /// Whether labels matter to what is done with the rows.
+    pub(super) wants_labels: bool,
     pub(super) pos: Pos,
 }
 
@@ -55,11 +57,19 @@ impl Rows for Instants<'_> {
         if block.is_empty() {
             return Ok(false);
         }
-        row.reset(self.set.labels(index), self.steps.count);
+        let labels = if self.wants_labels || !block.histograms.is_empty() {
+            self.set.labels(index)
+        } else {
+            Labels::empty()
+        };
+        row.reset(labels, self.steps.count);
         row.drop_name = matches!(self.take, Take::Time | Take::StartTime);
         if self.smoothed && self.take == Take::Value {
             select::drop_stale(block);
             return Ok(self.smooth(row, block, notes));
+        }
+        if block.histograms.is_empty() && self.take == Take::Value {
+            return self.floats(row, block, counts);
         }
         let (mut f, mut h) = (0, 0);
         let mut any = false;
@@ -125,6 +135,26 @@ impl Rows for Instants<'_> {
 }
 
 impl Instants<'_> {
+    /// The values of a series that is nothing but floats.
+    fn floats(&self, row: &mut Row, block: &SeriesBlock, counts: &mut Counts) -> Result<bool> {
+        let (mut next, mut any) = (0, false);
+        for step in 0..self.steps.count {
+            if step % 4096 == 0 {
+                self.context.budget.check()?;
+            }
+            let now = self.reach.end(self.steps.at(step));
+            next = later_than(&block.at_ms, next, now);
+            let Some(i) = next.checked_sub(1) else { continue };
+            let v = block.values[i];
+            if block.at_ms[i] > now.saturating_sub(self.reach.range_ms) && !is_stale(v) {
+                counts.look(step, 1);
+                row.set(step, v);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// Values interpolated between the neighbours of each step; the last one is carried forward.
     fn smooth(&self, row: &mut Row, block: &SeriesBlock, notes: &mut Notes) -> bool {
         let labels = row.labels.clone();

@@ -51,7 +51,7 @@ pub(super) fn group_labels(labels: &Labels, grouping: &[&str], without: bool) ->
     match (without, grouping) {
         (true, _) => labels.filter(|n| n != METRIC_NAME && grouping.binary_search(&n).is_err()),
         (false, []) => Labels::empty(),
-        (false, _) => labels.filter(|n| grouping.binary_search(&n).is_ok()),
+        (false, _) => labels.only(grouping),
     }
 }
 

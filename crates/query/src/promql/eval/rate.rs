@@ -115,14 +115,23 @@ pub(super) struct Floats<'b> {
     per_second: Option<f64>,
     /// Indexes of values smaller than the one before.
     falls: Vec<u32>,
-    /// The last window's shape, and the factor it had where no zero point was near.
-    last: Cell<Option<(Shape, f64)>>,
+    /// Shapes of windows seen, and the factors they had where no zero point was near.
+    seen: Cell<[(Shape, f64); SHAPES]>,
 }
 
 /// What a factor depends on, the zero point left out: times from the range's start to the first sample, to the last
 /// one, to the range's end; samples but the first.
 #[derive(Clone, Copy, PartialEq)]
 struct Shape(i64, i64, i64, usize);
+
+/// A step that is no multiple of the samples' interval makes a few shapes take turns.
+const SHAPES: usize = 8;
+
+impl Shape {
+    fn place(self) -> usize {
+        ((self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) as usize % SHAPES
+    }
+}
 
 impl<'b> Floats<'b> {
     pub(super) fn new(block: &'b SeriesBlock, counter: bool, per_second: bool, range_ms: i64) -> Self {
@@ -139,7 +148,8 @@ impl<'b> Floats<'b> {
             counter,
             per_second: per_second.then_some(range_ms as f64 / 1000.0),
             falls,
-            last: Cell::new(None),
+            // no window has no samples
+            seen: Cell::new([(Shape(0, 0, 0, 0), 0.0); SHAPES]),
         }
     }
 
@@ -166,10 +176,9 @@ impl<'b> Floats<'b> {
         // windows on a grid of samples look alike; the zero point matters only where it may lie within the range
         let zero_is_far =
             zero.is_none_or(|(first, growth)| first * shape.1 as f64 > growth * shape.0 as f64 * 1.000_001);
-        if zero_is_far
-            && let Some((last, factor)) = self.last.get()
-            && last == shape
-        {
+        let seen = self.seen.as_array_of_cells();
+        let (last, factor) = seen[shape.place()].get();
+        if zero_is_far && last == shape {
             return Some(growth * factor);
         }
         let sampled = Sampled {
@@ -181,7 +190,7 @@ impl<'b> Floats<'b> {
         };
         let factor = sampled.factor(range_start, range_end, self.per_second)?;
         if zero_is_far {
-            self.last.set(Some((shape, factor)));
+            seen[shape.place()].set((shape, factor));
         }
         Some(growth * factor)
     }

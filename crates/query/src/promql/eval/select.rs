@@ -306,6 +306,7 @@ fn any_stale(values: &[f64]) -> bool {
 }
 
 /// The first index from `from` on whose time is later than `bound`; near ones are found at once.
+#[inline]
 pub(super) fn later_than(at_ms: &[i64], mut from: usize, bound: i64) -> usize {
     for _ in 0..8 {
         match at_ms.get(from) {

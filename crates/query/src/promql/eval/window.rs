@@ -159,6 +159,9 @@ pub(super) const SAMPLE_BYTES: usize = size_of::<i64>() + size_of::<f64>();
 /// Windows that may share a sample while an extremum is found by looking at all samples of each.
 const SHARED_BY_FEW: i64 = 16;
 
+/// Steps of a few nanoseconds between two looks at the budget.
+const STEPS_UNCHECKED: usize = 1024;
+
 /// Suffixes of names that look like counters.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
@@ -256,6 +259,9 @@ impl Windows<'_> {
             }
             _ => None,
         };
+        if let Some(rate) = &plain_rate {
+            return self.slide_rates(rate, &block.at_ms, row, counts);
+        }
         let mut best = Best::default();
         // a sample that few windows share is looked at again sooner than its place is kept
         let few_share = self.reach.range_ms / self.steps.interval.max(1) <= SHARED_BY_FEW || self.steps.count == 1;
@@ -277,13 +283,6 @@ impl Windows<'_> {
             let looked_at = (hi - lo) as u64 + block.histograms[hlo..hhi].iter().map(|h| arith::size(h)).sum::<u64>();
             counts.look(step, looked_at);
             self.context.budget.check()?;
-            if let Some(rate) = &plain_rate {
-                if let Some(v) = rate.at(lo, hi, range_start, range_end) {
-                    row.set(step, v);
-                    any = true;
-                }
-                continue;
-            }
             if let RangeFunction::Extremum(extremum) = self.function
                 && few_share
                 && extremum.is_value()
@@ -346,6 +345,32 @@ impl Windows<'_> {
                 Out::Shared(h) => row.push_histogram(step, h),
             }
             any = true;
+        }
+        Ok(any)
+    }
+}
+
+impl Windows<'_> {
+    /// As [`slide`](Self::slide), for the rates of nothing but floats.
+    fn slide_rates(&self, rate: &rate::Floats<'_>, at_ms: &[i64], row: &mut Row, counts: &mut Counts) -> Result<bool> {
+        let (mut lo, mut hi) = (0, 0);
+        let mut any = false;
+        for step in 0..self.steps.count {
+            if step % STEPS_UNCHECKED == 0 {
+                self.context.budget.check()?;
+            }
+            let range_end = self.reach.end(self.steps.at(step));
+            let range_start = range_end.saturating_sub(self.reach.range_ms);
+            hi = later_than(at_ms, hi, range_end);
+            lo = later_than(at_ms, lo, range_start).min(hi);
+            if lo == hi {
+                continue;
+            }
+            counts.look(step, (hi - lo) as u64);
+            if let Some(v) = rate.at(lo, hi, range_start, range_end) {
+                row.set(step, v);
+                any = true;
+            }
         }
         Ok(any)
     }
