@@ -50,7 +50,7 @@ pub trait Log<T>: Send + Sync {
 
     fn status(&self) -> LogStatus;
 
-    /// Gives back files kept for reuse.
+    /// Gives back files kept for reuse, and those that are larger than what they hold for anyone.
     fn drop_spares(&self) {}
 
     /// Takes no more records, writes what is queued and closes; an error when that took longer than `within`.

@@ -6,7 +6,7 @@ mod reader;
 mod writer;
 
 pub(crate) use footer::{Covers, Footer, Section};
-pub(crate) use reader::{Block, Chunk, Directory, ReadError};
+pub(crate) use reader::{Block, Chunk, Directory, ReadError, Seen};
 pub(crate) use writer::{BlockWriter, Extras};
 
 use model::{MetricKind, SeriesId, TenantId};

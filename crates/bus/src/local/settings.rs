@@ -48,7 +48,7 @@ impl LocalSettings {
         LocalSettings {
             topic: topic.to_owned(),
             segment_bytes: 64 << 20,
-            initial_bytes: 1 << 20,
+            initial_bytes: 256 << 10,
             max_bytes: 4 << 30,
             handover_bytes: 64 << 20,
             required: Vec::new(),

@@ -106,6 +106,7 @@ impl<C: Codec> Writer<C> {
         }
         if !without_spares.is_empty() {
             self.drop_spares();
+            self.replace_idle();
             without_spares.into_iter().for_each(|p| p.complete(Ok(0)));
         }
         if has_items {
@@ -557,6 +558,28 @@ impl<C: Codec> Writer<C> {
         }
         let _ = self.shared.host.files.sync_dir(&self.shared.dir);
         self.count_spares();
+    }
+
+    /// Puts a small segment in the place of one that grew and that nobody needs any more.
+    fn replace_idle(&mut self) {
+        let settings = &self.shared.settings;
+        let hub = self.shared.hub();
+        let (durable, floor) = (hub.durable, hub.floor(&settings.required));
+        drop(hub);
+        let idle = self.current.as_ref().is_some_and(|segment| {
+            let grown = segment.len() > settings.initial_bytes.next_multiple_of(SIZE_UNIT);
+            grown && segment.last() == durable && durable <= floor && !settings.required.is_empty()
+        });
+        if !idle || self.room() < settings.initial_bytes {
+            return;
+        }
+        self.close_current();
+        if self.open_segment().is_err() {
+            // the next write tries again, and says what is wrong
+            return;
+        }
+        self.drop_committed(false);
+        self.drop_spares();
     }
 
     fn count_spares(&mut self) {

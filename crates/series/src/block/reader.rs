@@ -59,6 +59,13 @@ impl Chunk {
     }
 }
 
+/// Series of the group looked at last that hold something of a range.
+#[derive(Default)]
+pub(crate) struct Seen {
+    group: Option<usize>,
+    numbers: Vec<Number>,
+}
+
 /// Where the chunks of each series are.
 pub(crate) struct Directory {
     bytes: Vec<u8>,
@@ -132,8 +139,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Appends the chunks of a series.
-    pub(crate) fn chunks(&self, number: Number, out: &mut Vec<Chunk>) -> Result<(), Malformed> {
+    /// The group that a series is in, if it is there at all.
+    fn group_of(&self, number: Number) -> Option<usize> {
         let (mut low, mut high) = (0, self.groups);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -143,13 +150,35 @@ impl Directory {
                 high = middle;
             }
         }
-        let Some(group) = low.checked_sub(1) else { return Ok(()) };
+        low.checked_sub(1)
+    }
+
+    /// Appends the chunks of a series.
+    pub(crate) fn chunks(&self, number: Number, out: &mut Vec<Chunk>) -> Result<(), Malformed> {
+        let Some(group) = self.group_of(number) else { return Ok(()) };
         self.walk(group, |n, chunks| {
             if n == number {
                 out.extend_from_slice(chunks);
             }
             n < number
         })
+    }
+
+    /// Whether a series has a chunk that overlaps the range. What is read of a group is kept in `seen` for the next
+    /// number.
+    pub(crate) fn holds(&self, number: Number, range: TimeRange, seen: &mut Seen) -> Result<bool, Malformed> {
+        let Some(group) = self.group_of(number) else { return Ok(false) };
+        if seen.group != Some(group) {
+            seen.numbers.clear();
+            self.walk(group, |n, chunks| {
+                if chunks.iter().any(|c| c.range().overlaps(&range)) {
+                    seen.numbers.push(n);
+                }
+                true
+            })?;
+            seen.group = Some(group);
+        }
+        Ok(seen.numbers.binary_search(&number).is_ok())
     }
 
     /// Calls `each` for every series in order of its number.

@@ -4,7 +4,7 @@ use model::{Budget, Found, Matcher, SeriesId, SourceError, TenantId, TimeRange};
 
 use super::Engine;
 use super::selection::Selection;
-use crate::block::ReadError;
+use crate::block::{ReadError, Seen};
 
 /// Series looked at between two looks at the budget.
 const SLICE: usize = 1024;
@@ -82,7 +82,6 @@ impl Engine {
         for lost in view.lost.iter().filter(|l| l.entry.range().overlaps(&range)) {
             warnings.insert(format!("{}: {} (quarantined)", lost.file, lost.detail));
         }
-        let mut chunks = Vec::new();
         for block in &view.blocks {
             if block.footer.level == 0 || !block.range().overlaps(&range) {
                 continue;
@@ -104,7 +103,7 @@ impl Engine {
                     continue;
                 }
             };
-            let mut looked_at = 0;
+            let (mut looked_at, mut seen) = (0, Seen::default());
             let mut stopped = Ok(());
             let mut holds = |number| {
                 looked_at += 1;
@@ -112,13 +111,12 @@ impl Engine {
                     stopped = std::mem::replace(&mut stopped, Ok(())).and_then(|()| budget.check());
                 }
                 let Some(directory) = &directory else { return true };
-                chunks.clear();
-                if directory.chunks(number, &mut chunks).is_err() {
+                directory.holds(number, range, &mut seen).unwrap_or_else(|_| {
                     let s = block.footer.directory;
                     let error = ReadError::Damaged("directory", s.offset, s.len);
                     warnings.insert(self.shared.quarantine.block(block, &error));
-                }
-                chunks.iter().any(|c| c.range().overlaps(&range))
+                    false
+                })
             };
             let all = [Vec::new()];
             for matchers in if any_of.is_empty() { &all } else { any_of } {
