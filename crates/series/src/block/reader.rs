@@ -155,7 +155,9 @@ impl Directory {
 
     /// Appends the chunks of a series.
     pub(crate) fn chunks(&self, number: Number, out: &mut Vec<Chunk>) -> Result<(), Malformed> {
-        let Some(group) = self.group_of(number) else { return Ok(()) };
+        let Some(group) = self.group_of(number) else {
+            return Ok(());
+        };
         self.walk(group, |n, chunks| {
             if n == number {
                 out.extend_from_slice(chunks);
@@ -167,7 +169,9 @@ impl Directory {
     /// Whether a series has a chunk that overlaps the range. What is read of a group is kept in `seen` for the next
     /// number.
     pub(crate) fn holds(&self, number: Number, range: TimeRange, seen: &mut Seen) -> Result<bool, Malformed> {
-        let Some(group) = self.group_of(number) else { return Ok(false) };
+        let Some(group) = self.group_of(number) else {
+            return Ok(false);
+        };
         if seen.group != Some(group) {
             seen.numbers.clear();
             self.walk(group, |n, chunks| {

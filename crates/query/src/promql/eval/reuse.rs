@@ -21,7 +21,7 @@ pub(super) fn latest(node: &Node<'_>, end: i64, lookback_ms: i64) -> i64 {
         Kind::Number(_) | Kind::Text(_) => i64::MIN,
         Kind::Selector(s) | Kind::Matrix(s, _) => of_selector(s),
         Kind::Subquery(s) => latest(&s.inner, s.at.unwrap_or(end).saturating_sub(s.offset_ms), lookback_ms),
-        Kind::Negate(inner) | Kind::Invariant(inner) => latest(inner, end, lookback_ms),
+        Kind::Plus(inner) | Kind::Negate(inner) | Kind::Invariant(inner) => latest(inner, end, lookback_ms),
         Kind::Binary(b) => latest(&b.left, end, lookback_ms).max(latest(&b.right, end, lookback_ms)),
         Kind::Aggregate(a) => {
             let param = a.param.as_ref().map_or(i64::MIN, |p| latest(p, end, lookback_ms));
@@ -56,7 +56,7 @@ fn order(node: &Node<'_>) -> Option<Order> {
             (s.at.is_none() && s.extension == Extension::None).then_some(Order::Labels)
         }
         Kind::Subquery(s) => s.at.is_none().then(|| order(&s.inner)).flatten(),
-        Kind::Negate(inner) | Kind::Invariant(inner) => order(inner),
+        Kind::Plus(inner) | Kind::Negate(inner) | Kind::Invariant(inner) => order(inner),
         Kind::Binary(b) => of_binary(b),
         Kind::Aggregate(a) => of_aggregate(a),
         Kind::Call(func, args) => of_call(func.name, args),
@@ -205,7 +205,7 @@ fn nameless(node: &Node<'_>) -> bool {
             !matches!(a.op, AggregateOp::TopK | AggregateOp::BottomK)
                 && (a.without || !a.grouping.contains(&METRIC_NAME))
         }
-        Kind::Negate(inner) | Kind::Invariant(inner) => nameless(inner),
+        Kind::Plus(inner) | Kind::Negate(inner) | Kind::Invariant(inner) => nameless(inner),
         Kind::Binary(b) => {
             let is_nameless = |n: &Node<'_>| n.value_type == ValueType::Scalar || nameless(n);
             is_nameless(&b.left) && is_nameless(&b.right)

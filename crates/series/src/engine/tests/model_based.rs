@@ -235,6 +235,21 @@ pub(super) fn check(engine: &Engine, world: &World) {
         for l in expected.keys() {
             assert!(series.items.contains(l), "{l} is missing");
         }
+        let some = [
+            vec![Matcher::equal("__name__", "metric_1")],
+            vec![Matcher::equal("instance", "host-0")],
+        ];
+        for any_of in [&[][..], &some] {
+            let budget = Budget::unlimited();
+            let series = engine.series(TENANT, any_of, range, &budget).unwrap();
+            for name in ["instance", "__name__", "absent"] {
+                let mut values: Vec<&str> = series.items.iter().filter_map(|l| l.get(name)).collect();
+                values.sort_unstable();
+                values.dedup();
+                let found = engine.label_values(TENANT, name, any_of, range, &budget).unwrap();
+                assert_eq!(found.items, values, "{name} {any_of:?} {range:?}");
+            }
+        }
     }
 }
 

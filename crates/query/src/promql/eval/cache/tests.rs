@@ -116,7 +116,10 @@ const QUERIES: [&str; 30] = [
     "-m ^ 2",
 ];
 
-fn bits(answer: &Answer) -> (String, Vec<(Labels, Vec<i64>, Vec<u64>)>, Vec<String>) {
+/// Labels, times, bits of the values.
+type Row = (Labels, Vec<i64>, Vec<u64>);
+
+fn bits(answer: &Answer) -> (&'static str, Vec<Row>, Vec<String>) {
     let rows = match &answer.value {
         Value::Matrix(series) => series
             .iter()
@@ -138,7 +141,7 @@ fn bits(answer: &Answer) -> (String, Vec<(Labels, Vec<i64>, Vec<u64>)>, Vec<Stri
         _ => Vec::new(),
     };
     let notes = answer.warnings.iter().chain(&answer.infos).cloned().collect();
-    (format!("{:?}", answer.value.type_name()), rows, notes)
+    (answer.value.type_name(), rows, notes)
 }
 
 #[derive(Clone, Debug)]
