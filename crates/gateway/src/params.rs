@@ -184,7 +184,8 @@ const TIME_MS_MAX: f64 = 9.2e15;
 pub(crate) fn time_ms(name: &str, text: &str) -> Result<i64, Refusal> {
     const RIGHT: &str = "Unix seconds or RFC 3339";
     if let Ok(seconds) = text.parse::<f64>() {
-        let ms = (seconds * 1000.0).round();
+        // the fraction alone is rounded, as Prometheus does it: 1.2345 is 1.234 in binary
+        let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
         if !ms.is_finite() || ms.abs() > TIME_MS_MAX {
             return Err(invalid(name, text, RIGHT));
         }
@@ -197,11 +198,11 @@ pub(crate) fn time_ms(name: &str, text: &str) -> Result<i64, Refusal> {
 
 pub(crate) fn duration_ms(name: &str, text: &str) -> Result<i64, Refusal> {
     if let Ok(seconds) = text.parse::<f64>() {
-        let ms = (seconds * 1000.0).round();
-        if !ms.is_finite() || ms.abs() > TIME_MS_MAX {
+        let ns = seconds * 1e9;
+        if !ns.is_finite() || ns.abs() > i64::MAX as f64 {
             return Err(invalid(name, text, "a number of seconds or a duration such as 1m30s"));
         }
-        return Ok(ms as i64);
+        return Ok(ns as i64 / 1_000_000);
     }
     query::promql::parse_duration(text)
         .map_err(|_| invalid(name, text, "a number of seconds or a duration such as 1m30s"))
@@ -238,8 +239,27 @@ mod tests {
     }
 
     #[test]
+    fn durations() {
+        for (text, ms) in [
+            ("1.5", 1500),
+            ("0.29", 290),
+            ("0.0019", 1),
+            ("-5", -5000),
+            ("1m30s", 90_000),
+            ("1d2h", 93_600_000),
+        ] {
+            assert_eq!(duration_ms("step", text).unwrap(), ms, "{text}");
+        }
+        for bad in ["", "1e100", "NaN", "2h1d", "-5m", "5 m"] {
+            assert!(duration_ms("step", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn times() {
         assert_eq!(time_ms("time", "1.5").unwrap(), 1500);
+        assert_eq!(time_ms("time", "1.2345").unwrap(), 1234);
+        assert_eq!(time_ms("time", "-1.5").unwrap(), -1500);
         assert_eq!(time_ms("time", "2015-07-01T20:10:51.781Z").unwrap(), 1435781451781);
         assert_eq!(time_ms("time", "2015-07-01T22:10:51+02:00").unwrap(), 1435781451000);
         for bad in ["NaN", "Inf", "1e300", "yesterday", "-Inf"] {

@@ -18,7 +18,7 @@ use query::promql::value::Value as PromValue;
 use query::promql::{self, json};
 
 use crate::admin::store_of;
-use crate::answer::{Refusal, json as json_answer, with_header};
+use crate::answer::{Refusal, empty, json as json_answer, with_header};
 use crate::explain::explained;
 use crate::follow::{Followed, Timings, Turn};
 use crate::params::{self, Params, invalid};
@@ -149,13 +149,19 @@ impl Ask {
 
     /// `start` and `end`, open where absent.
     pub(crate) fn range(&self) -> Result<TimeRange, Refusal> {
-        let start_ms = self.params.time_ms("start")?.unwrap_or(i64::MIN);
-        let end_ms = self.params.time_ms("end")?.unwrap_or(i64::MAX);
-        if end_ms < start_ms {
+        let range = self.any_range()?;
+        if range.end_ms < range.start_ms {
             return Err(Refusal::bad_data(
                 "invalid parameter \"end\": end timestamp must not be before start time",
             ));
         }
+        Ok(range)
+    }
+
+    /// The same for lookups of names, where nothing lies in a range that ends before it starts.
+    fn any_range(&self) -> Result<TimeRange, Refusal> {
+        let start_ms = self.params.time_ms("start")?.unwrap_or(i64::MIN);
+        let end_ms = self.params.time_ms("end")?.unwrap_or(i64::MAX);
         Ok(TimeRange::new(start_ms, end_ms))
     }
 
@@ -243,10 +249,19 @@ impl Ask {
 }
 
 pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.contains("gzip"))
+    let mut wishes = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
+    wishes.any(|wish| {
+        let (name, quality) = wish.split_once(';').unwrap_or((wish, ""));
+        let refused = quality
+            .trim()
+            .strip_prefix("q=")
+            .is_some_and(|q| q.trim().parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
 }
 
 /// A body of some type, compressed where that is taken and pays.
@@ -374,6 +389,12 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
             if truncate(&mut answer.value, limit) {
                 answer.warnings.push("results truncated due to limit".into());
             }
+            if !matches!(stats.as_str(), "" | "true" | "all") {
+                let shown: String = stats.chars().take(80).collect();
+                answer.warnings.push(format!(
+                    "value {shown:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+                ));
+            }
             let stats = if stats.is_empty() {
                 None
             } else {
@@ -485,9 +506,9 @@ pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Bo
              Try a positive integer (milliseconds are the finest)",
         ));
     }
-    let steps = end_ms.saturating_sub(start_ms) / step_ms + 1;
     let points_max = i64::from(ask.app.parts.query.points_max);
-    if steps > points_max {
+    // as Prometheus counts them: one more fits
+    if end_ms.saturating_sub(start_ms) / step_ms > points_max {
         return Err(Refusal::bad_data(format!(
             "exceeded maximum resolution of {points_max} points per timeseries (query.points_max). \
              Try decreasing the query resolution (?step=XX)"
@@ -502,6 +523,20 @@ pub(crate) async fn query_range(State(app): State<Arc<App>>, request: Request<Bo
         },
     )
     .await
+}
+
+/// What `find` finds, unless the range ends before it starts: that is no error in Prometheus' API, and holds nothing.
+fn within<T>(
+    range: TimeRange,
+    find: impl FnOnce() -> Result<Found<T>, model::SourceError>,
+) -> Result<Found<T>, model::SourceError> {
+    if range.start_ms <= range.end_ms {
+        return find();
+    }
+    Ok(Found {
+        items: Vec::new(),
+        warnings: Vec::new(),
+    })
 }
 
 /// `{"status":"success","data":…}` around names or label sets.
@@ -528,10 +563,10 @@ fn found<T>(found: Found<T>, limit: usize, write: impl Fn(&T, &mut Vec<u8>)) -> 
 
 pub(crate) async fn series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
-    let (any_of, range, limit, tenant) = (ask.matchers(true)?, ask.range()?, ask.params.limit()?, ask.tenant);
+    let (any_of, range, limit, tenant) = (ask.matchers(true)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
     let body = ask
         .run(Weight::Light, move |source, budget| {
-            let all = source.series(tenant, &any_of, range, budget)?;
+            let all = within(range, || source.series(tenant, &any_of, range, budget))?;
             Ok(found(all, limit, |labels: &Labels, out| {
                 json::write_labels(labels, out)
             }))
@@ -542,10 +577,10 @@ pub(crate) async fn series(State(app): State<Arc<App>>, request: Request<Body>) 
 
 pub(crate) async fn labels(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
-    let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.range()?, ask.params.limit()?, ask.tenant);
+    let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
     let body = ask
         .run(Weight::Light, move |source, budget| {
-            let all = source.label_names(tenant, &any_of, range, budget)?;
+            let all = within(range, || source.label_names(tenant, &any_of, range, budget))?;
             Ok(found(all, limit, |name: &String, out| json::write_string(name, out)))
         })
         .await?;
@@ -566,10 +601,10 @@ pub(crate) async fn label_values(
         return Err(Refusal::bad_data("invalid label name: \"\""));
     }
     let ask = Ask::of(app, request).await?;
-    let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.range()?, ask.params.limit()?, ask.tenant);
+    let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
     let body = ask
         .run(Weight::Light, move |source, budget| {
-            let all = source.label_values(tenant, &name, &any_of, range, budget)?;
+            let all = within(range, || source.label_values(tenant, &name, &any_of, range, budget))?;
             Ok(found(all, limit, |value: &String, out| json::write_string(value, out)))
         })
         .await?;
@@ -581,11 +616,11 @@ pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body
     let (_, expr) = ask.expression()?;
     let any_of = promql::selectors(&expr);
     let (range, tenant) = (ask.range()?, ask.tenant);
+    if any_of.is_empty() {
+        return Ok(empty(StatusCode::NO_CONTENT)); // nothing is selected, so nothing is asked for
+    }
     let body = ask
         .run(Weight::Light, move |source, budget| {
-            if any_of.is_empty() {
-                return Ok(br#"{"status":"success","data":[]}"#.to_vec());
-            }
             let all = source.exemplars(tenant, &any_of, range, budget)?;
             let object = |l: &Labels| -> serde_json::Value {
                 l.iter()

@@ -34,6 +34,28 @@ fn rfc3339(at_ms: i64) -> String {
     }
 }
 
+/// Seconds in Prometheus' notation.
+fn duration(seconds: u32) -> String {
+    let (days, weeks) = (seconds / 86_400, seconds.is_multiple_of(7 * 86_400));
+    if seconds == 0 {
+        return "0s".to_owned();
+    }
+    if seconds.is_multiple_of(365 * 86_400) {
+        return format!("{}y", days / 365);
+    }
+    if weeks {
+        return format!("{}w", days / 7);
+    }
+    let parts = [
+        (days, 'd'),
+        (seconds / 3600 % 24, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let shown = parts.iter().filter(|(n, _)| *n > 0);
+    shown.map(|(n, unit)| format!("{n}{unit}")).collect()
+}
+
 /// Parameters of the URL.
 fn params_of(request: &Request<Body>) -> Result<Params, Refusal> {
     Params::of_query(request.uri().query())
@@ -66,8 +88,8 @@ pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
     }
     success(&json!({
         "config.file": "",
-        "query.lookback-delta": format!("{}s", q.lookback_seconds),
-        "query.timeout": format!("{}s", q.timeout_seconds),
+        "query.lookback-delta": duration(q.lookback_seconds),
+        "query.timeout": duration(q.timeout_seconds),
         "query.max-samples": q.samples_max.to_string(),
         "storage.tsdb.path": app.parts.about.data_dir,
         "storage.tsdb.retention.time": app.parts.about.retention,
@@ -244,8 +266,8 @@ pub(crate) async fn targets(State(app): State<Arc<App>>, request: Request<Body>)
                 "lastScrape": rfc3339(t.last_ms),
                 "lastScrapeDuration": t.last_duration_seconds,
                 "health": match t.up { Some(true) => "up", Some(false) => "down", None => "unknown" },
-                "scrapeInterval": format!("{}s", t.interval_seconds),
-                "scrapeTimeout": format!("{}s", t.timeout_seconds),
+                "scrapeInterval": duration(t.interval_seconds),
+                "scrapeTimeout": duration(t.timeout_seconds),
             })
         })
         .collect();
@@ -398,6 +420,20 @@ mod tests {
             let refused = rules(ask(bad)).await.unwrap_err();
             assert_eq!((refused.status, refused.kind), (StatusCode::BAD_REQUEST, "bad_data"));
             assert!(refused.message.contains(says), "{bad}: {}", refused.message);
+        }
+    }
+
+    #[test]
+    fn durations_are_spelled_as_prometheus_does() {
+        for (seconds, text) in [
+            (9, "9s"),
+            (300, "5m"),
+            (90, "1m30s"),
+            (3600, "1h"),
+            (86_400 + 60, "1d1m"),
+            (14 * 86_400, "2w"),
+        ] {
+            assert_eq!(duration(seconds), text);
         }
     }
 

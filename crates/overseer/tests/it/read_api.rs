@@ -57,7 +57,15 @@ fn names_and_values() {
         assert_eq!(get("/api/v1/status/tsdb")["headStats"]["numSeries"], 3);
         server.compact(); // the same from files
     }
+    // a range that ends before it starts holds nothing, and is no error
+    for path in ["series?match[]=temp", "labels?x", "label/host/values?x"] {
+        assert_eq!(get(&format!("/api/v1/{path}&start=2000&end=1000")), json!([]), "{path}");
+    }
     assert!(get("/api/v1/status/buildinfo")["version"].is_string());
+    let nothing = server.get("/api/v1/query_exemplars?query=1").unwrap();
+    assert_eq!((nothing.status, nothing.body.len()), (204, 0));
+    let warned = server.get("/api/v1/query?query=1&stats=some").unwrap().json();
+    assert!(warned["warnings"][0].as_str().unwrap().contains("stats"), "{warned}");
 }
 
 #[test]
