@@ -95,13 +95,14 @@ impl Page {
         );
     }
 
-    /// The answer to a browser's question whether it may send; `None` where that is no question of another origin.
-    pub(crate) fn preflight(self) -> Option<Response> {
-        if matches!(self, Page::None | Page::Closed) {
-            return None;
-        }
+    /// The answer to a browser's question whether it may send: without an allowed origin it may not.
+    pub(crate) fn preflight(self) -> Response {
         let mut answer = empty(StatusCode::NO_CONTENT);
         let headers = answer.headers_mut();
+        if matches!(self, Page::None | Page::Closed) {
+            self.allow(headers);
+            return answer;
+        }
         for (name, value) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
@@ -110,11 +111,12 @@ impl Page {
             headers.insert(name, HeaderValue::from_static(value));
         }
         self.allow(headers);
-        Some(answer)
+        answer
     }
 }
 
-fn is_open(path: &str) -> bool {
+/// Whether a path belongs to the read API.
+pub(crate) fn is_open(path: &str) -> bool {
     let Some(name) = path.strip_prefix("/api/v1/") else {
         return false;
     };

@@ -39,7 +39,7 @@ async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Refus
     let range = TimeRange::new(now_ms.saturating_sub(lookback_ms), now_ms);
     let tenant = ask.tenant;
     let body = ask
-        .run(Weight::Light, move |source, budget| {
+        .run(Weight::Bulk, move |source, budget| {
             let mut samples = last_samples(source, tenant, &any_of, range, budget)?;
             samples.sort_by(|a, b| {
                 let by_name = a.labels.metric_name().cmp(b.labels.metric_name());

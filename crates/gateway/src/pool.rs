@@ -10,7 +10,7 @@ use crate::turns::{Entered, Turns};
 
 /// Light queries that run at once; they take microseconds to milliseconds.
 const LIGHT_AT_ONCE: usize = 16;
-/// Remote reads that run at once: each may wait for its reader, so they have a lane of their own.
+/// Remote reads and federations that run at once: the former may wait for their readers, so they have a lane of their own.
 const BULK_AT_ONCE: usize = 8;
 
 /// Runs evaluations on blocking threads, in lanes, so that many heavy queries cannot make a light one wait; and

@@ -291,3 +291,42 @@ impl http_body::Body for Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn body_of(ended: Result<(), Refusal>) -> Result<Bytes, String> {
+        let (sender, pieces) = mpsc::channel(PIECES_WAITING);
+        let frames = Frames {
+            first: Some(Bytes::from_static(b"a")),
+            pieces,
+            task: Some(tokio::spawn(async move {
+                let _ = sender.send(Bytes::from_static(b"b")).await;
+                ended
+            })),
+        };
+        frames.collect().await.map(|whole| whole.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_cannot_be_finished_does_not_end_as_if_it_were_whole() {
+        assert_eq!(body_of(Ok(())).await.as_deref(), Ok(&b"ab"[..]));
+        let cut = body_of(Err(Refusal::bad_data("the budget is spent"))).await;
+        assert_eq!(cut, Err("the budget is spent".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_ends_the_reading() {
+        let (sender, pieces) = mpsc::channel(1);
+        let frames = Frames {
+            first: None,
+            pieces,
+            task: Some(tokio::spawn(std::future::pending())),
+        };
+        drop(frames);
+        assert!(sender.is_closed());
+    }
+}

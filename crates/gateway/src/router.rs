@@ -93,11 +93,9 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     request.extensions_mut().insert(tenant);
     let path = request.uri().path();
     let reads = request.method() == Method::GET || request.method() == Method::HEAD || read::is_read_path(path);
-    if request.method() == Method::OPTIONS && app.auth.check_host(request.headers()).is_ok() {
+    if request.method() == Method::OPTIONS && cors::is_open(path) && app.auth.check_host(request.headers()).is_ok() {
         // a browser asks before it sends, and without credentials
-        if let Some(answer) = cors::Page::of(&app.parts.server.cors_origins, &request).preflight() {
-            return answer;
-        }
+        return cors::Page::of(&app.parts.server.cors_origins, &request).preflight();
     }
     let open = matches!(
         path,

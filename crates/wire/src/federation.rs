@@ -273,8 +273,15 @@ fn histogram(w: &mut Writer, h: &Histogram) {
     w.double(4, h.count);
     w.double(2, h.sum);
     if h.is_custom() {
+        // older readers of classic histograms know whole counts only
+        if h.integer {
+            w.varint(1, h.count as u64);
+        }
         for (bound, count) in cumulative(h) {
             w.message(3, |bucket| {
+                if h.integer {
+                    bucket.varint(1, count as u64);
+                }
                 bucket.double(2, bound);
                 bucket.double(4, count);
             });
@@ -395,6 +402,24 @@ mod tests {
             families.push((String::from_utf8_lossy(name).into_owned(), family.varint().unwrap()));
         }
         assert_eq!(families, [("e".to_owned(), 4), ("h".to_owned(), 4)]);
+        let mut w = Writer::default();
+        let whole = Histogram {
+            integer: true,
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count: 3.0,
+            ..Histogram::default()
+        };
+        histogram(&mut w, &whole);
+        let mut r = crate::proto::Reader::new(&w.out);
+        let mut counts = (0, 0.0);
+        while let Some(tag) = r.tag().unwrap() {
+            match tag.field {
+                1 => counts.0 = r.varint().unwrap(),
+                4 => counts.1 = r.double().unwrap(),
+                _ => r.skip(tag).unwrap(),
+            }
+        }
+        assert_eq!(counts, (3, 3.0));
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn promtool_asks() {
     let Some((ok, text, _)) = promtool(
         &server,
         &["instant", &time],
-        &["sum by (host) (rate(requests_total[5m]))"],
+        &["sum by (host) (max_over_time(requests_total[5m]))"],
     ) else {
         return;
     };
@@ -278,6 +278,20 @@ fn remote_read_has_two_forms_and_plain_errors() {
 }
 
 #[test]
+fn remote_read_keeps_to_the_budget_of_a_query() {
+    let dir = Dir::new();
+    let config = dir.file("overseer.yaml", "query:\n  samples_max: 50\n");
+    let server = Server::with(&dir.path().join("data"), &["--config", config.to_str().unwrap()]);
+    let samples: Vec<(i64, f64)> = (0..200).map(|i| (1_000_000 + i * 1000, i as f64)).collect();
+    server.must_write(&[("__name__", "many")], &samples);
+    for form in [0, 1] {
+        let refused = server.post("/api/v1/read", &[], &read_request("many", 0, 2_000_000, form));
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.text().contains("query.samples_max"), "{}", refused.text());
+    }
+}
+
+#[test]
 fn pages_of_other_origins_read_and_do_no_more() {
     let dir = Dir::new();
     let config = dir.file(
@@ -308,6 +322,7 @@ fn pages_of_other_origins_read_and_do_no_more() {
         (200, Some(grafana.to_owned()))
     );
     assert_eq!(allowed(&listed, "GET", "/api/v1/labels", other), (200, None));
+    assert_eq!(allowed(&listed, "OPTIONS", "/api/v1/query", other), (204, None));
     for path in ["/api/v1/admin/flush", "/api/v1/write", "/api/v1/login"] {
         assert_eq!(allowed(&open, "OPTIONS", path, other).1, None, "{path}");
         let (status, origin) = allowed(&open, "POST", path, other);
