@@ -8,12 +8,14 @@ use crate::{
 };
 
 mod promql;
+mod sim;
 
 pub(crate) const HELP: &str = "\
-Runs every fuzz target for a while, from its corpus; or random queries against Prometheus.
+Runs every fuzz target for a while, from its corpus; or random queries against Prometheus; or simulated crashes.
 
 Usage: cargo xtask fuzz [--seconds N] [--target NAME]
        cargo xtask fuzz promql --against DIR [--seed S] [--queries N]
+       cargo xtask fuzz sim [--seed S] [--seeds N] [--jobs J]
 
   --seconds N     how long each target runs (default 10)
   --target NAME   only this one
@@ -28,6 +30,13 @@ shown with its query and series made as small as can be.
   --against DIR   Prometheus' source, 3.14 or newer
   --seed S        where the dice start (default 1)
   --queries N     how many (default 2000)
+
+sim: log and engine on a simulated machine that loses what was not synced, fails where planned, runs full, is killed and
+starts again. A seed that finds something is shown; it belongs into FOUND of crates/store/tests/it/simulation.rs.
+
+  --seed S        the first seed (default 0)
+  --seeds N       how many (default 10000)
+  --jobs J        how many at once (default 1)
 ";
 
 /// libFuzzer's counters and tables, and checks that a release build leaves out.
@@ -41,6 +50,9 @@ const INPUT_BYTES_MAX: u64 = 64 << 10;
 pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<(), Failure> {
     if arguments.word("promql") {
         return promql::run(workspace, arguments);
+    }
+    if arguments.word("sim") {
+        return sim::run(workspace, arguments);
     }
     let seconds = match arguments.value("--seconds")? {
         None => SECONDS,

@@ -9,6 +9,7 @@ mod scan;
 mod segment;
 mod settings;
 mod shared;
+mod stepped;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -25,6 +26,7 @@ use host::{Host, Lock};
 
 pub use empty::create_behind;
 pub use settings::{GROUP_BYTES, GROUP_RECORDS, LocalSettings, MAX_RECORD_BYTES, OpenReport};
+pub use stepped::SteppedLog;
 
 use crate::{
     BusError, Codec, Consumer, ConsumerStatus, Decode, Log, LogStatus, Position, Publish,

@@ -53,6 +53,10 @@ impl SimFiles {
         self.disk().capacity = bytes;
     }
 
+    pub fn capacity(&self) -> Option<u64> {
+        self.disk().capacity
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.disk().used()
     }

@@ -55,7 +55,20 @@ impl Engine {
         }
     }
 
-    /// Merges all files there are into one per day, and drops what was deleted.
+    /// The view as a merge may take it. A delete that replay would bring again is left to be read through: records before
+    /// it come again, too, and must find the samples that they found.
+    fn to_merge(&self) -> Arc<View> {
+        let sealed = self.sealed();
+        let mut view = self.shared.view();
+        if view.tombstones.iter().any(|t| t.position > sealed) {
+            let kept = view.tombstones.iter().filter(|t| t.position <= sealed);
+            let tombstones = Arc::new(kept.cloned().collect());
+            Arc::make_mut(&mut view).tombstones = tombstones;
+        }
+        view
+    }
+
+    /// Merges all files there are into one per day, and drops what was deleted before the last seal.
     pub fn compact_all(&self) -> Result<CompactReport, EngineError> {
         self.compact_all_at(&FullPace)
     }
@@ -66,7 +79,7 @@ impl Engine {
         let mut total = CompactReport::default();
         let mut tried: Vec<Vec<u64>> = Vec::new();
         loop {
-            let view = self.shared.view();
+            let view = self.to_merge();
             let rest = unmerged(&view);
             let mut runs = runs(&view, rest, &compactor.barriers);
             runs.retain(|r| worth_merging(&view, r));
@@ -106,7 +119,7 @@ impl Engine {
 
     /// What is to be merged next.
     pub(super) fn begin_merge(&self, compactor: &Compactor) -> Option<Plan> {
-        let view = self.shared.view();
+        let view = self.to_merge();
         let inputs = self.next_step(&view, &compactor.barriers);
         (!inputs.is_empty()).then_some(Plan { view, inputs })
     }

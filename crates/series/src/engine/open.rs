@@ -168,6 +168,8 @@ impl Engine {
 
         let pool = Arc::new(SlabPool::new(POOL_BYTES));
         let applied = state.applied;
+        // later ones come again with the log, after records that must not see them
+        state.tombstones.retain(|t| t.position <= applied);
         let mut view = View {
             blocks,
             lost,

@@ -9,4 +9,5 @@
 
 mod differential;
 mod scripts;
+mod simulation;
 mod target;

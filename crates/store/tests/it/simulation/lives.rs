@@ -1,0 +1,498 @@
+//! One life after another of a log and an engine on one machine, by one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::local::{LocalSettings, SteppedLog};
+use bus::{BusError, Consumer, Delivery, Log, Position, Publish};
+use host::Host;
+use host::sim::{Dice, Failure, Faults, Machine, Operation};
+use model::{
+    Budget, Hints, Histogram, Matcher, Record, ResetHint, SampleSource, SelectRequest, SeriesBlock, TenantId,
+    TimeRange, Want,
+};
+use series::engine::{Engine, EngineSettings};
+use series::table::SeriesTable;
+use store::{CONSUMER, RecordCodec, RecordDecode};
+
+use super::liar::Lie;
+use super::world::{self, Found, Spec, TENANTS, Value, World};
+
+const LOG_DIR: &str = "/data/log";
+const ENGINE_DIR: &str = "/data/series";
+
+/// What a seed came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) acked: u64,
+    pub(crate) reads: u64,
+    pub(crate) refused_reads: u64,
+    pub(crate) seals: u64,
+    pub(crate) merges: u64,
+    pub(crate) failures: u64,
+}
+
+/// What publishers and readers know, over all lives.
+struct Known {
+    specs: BTreeMap<u64, Spec>,
+    acked: BTreeMap<Position, u64>,
+    /// Refused for sure.
+    refused: BTreeSet<u64>,
+    /// What stands at each position, as far as it was delivered.
+    at: BTreeMap<Position, u64>,
+    seen: BTreeMap<u64, Position>,
+    world: World,
+    /// The world is that of the log up to here.
+    applied: Position,
+    now: i64,
+    /// Reads are among what fails. A running value that the device does not give starts anew then, which the world cannot
+    /// know: there are no deltas.
+    reads_fail: bool,
+    tally: Tally,
+}
+
+type StoreLog = SteppedLog<RecordCodec, RecordDecode>;
+
+struct Life<'a> {
+    known: &'a mut Known,
+    machine: &'a Machine,
+    table: Arc<SeriesTable>,
+    engine: Engine,
+    log: StoreLog,
+    consumer: Box<dyn Consumer<Record>>,
+    /// Something was planned to fail, or the disk is small.
+    faulty: bool,
+}
+
+fn faults(dice: &mut Dice, reads_fail: bool) -> Faults {
+    let mut faults = Faults::none();
+    for _ in 0..dice.below(4) {
+        let on = [
+            Operation::Write,
+            Operation::Sync,
+            Operation::SyncDir,
+            Operation::Entry,
+            Operation::Resize,
+            Operation::Read,
+        ][dice.below(if reads_fail { 6 } else { 5 }) as usize];
+        let failure = match on {
+            Operation::Sync | Operation::Read => Failure::Io,
+            _ => [Failure::Io, Failure::NoSpace, Failure::Short][dice.below(3) as usize],
+        };
+        faults = faults.and(on, 1 + dice.below(25), failure);
+    }
+    if dice.one_in(2) {
+        faults = faults.and(Operation::Change, 1 + dice.below(90), Failure::Stop);
+    }
+    faults
+}
+
+/// Runs one seed; `lie` is what the machine does not keep. An error says what was found.
+pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x51b1);
+    let machine = Machine::new(dice.next());
+    let host = match lie {
+        Some(lie) => lie.told_by(machine.host()),
+        None => machine.host(),
+    };
+    let mut known = Known {
+        specs: BTreeMap::new(),
+        acked: BTreeMap::new(),
+        refused: BTreeSet::new(),
+        at: BTreeMap::new(),
+        seen: BTreeMap::new(),
+        world: World::default(),
+        applied: 0,
+        now: 4,
+        reads_fail: dice.one_in(2),
+        tally: Tally::default(),
+    };
+    for number in 0..1 + dice.below(4) {
+        let at = |e: String| format!("seed {seed}, life {number}: {e}");
+        let small = dice.one_in(5);
+        machine
+            .files
+            .set_capacity(small.then(|| machine.files.used_bytes() + 64 * 1024 * (1 + dice.below(8))));
+        let early = dice.one_in(5);
+        if early {
+            machine.files.plan(faults(&mut dice, known.reads_fail));
+        }
+        let mut life = match Life::begin(&mut known, &machine, &host, small || early) {
+            Ok(life) => life,
+            Err(e) if small || early => {
+                // it does not start, which is an answer, too
+                drop(e);
+                machine.files.kill();
+                continue;
+            }
+            Err(e) => return Err(at(e)),
+        };
+        if !early && !dice.one_in(3) {
+            machine.files.plan(faults(&mut dice, life.known.reads_fail));
+            life.faulty = true;
+        }
+        life.run(&mut dice).map_err(at)?;
+        if dice.one_in(4) {
+            let _ = life.engine.seal();
+            let _ = life.log.close(Duration::ZERO);
+        }
+        drop(life);
+        match dice.one_in(3) {
+            true => machine.files.kill(),
+            false => machine.files.crash(),
+        }
+    }
+    machine.files.set_capacity(None);
+    let at = |e: String| format!("seed {seed}, at the end: {e}");
+    let mut life = Life::begin(&mut known, &machine, &host, false).map_err(at)?;
+    life.deliver().map_err(at)?;
+    life.complete().map_err(at)?;
+    life.check(TimeRange::ALL).map_err(at)?;
+    // it goes on, and what follows is seen, too
+    for _ in 0..3 {
+        life.publish(&mut dice).map_err(at)?;
+    }
+    life.engine.seal().map_err(|e| at(e.to_string()))?;
+    life.engine.compact_all().map_err(|e| at(e.to_string()))?;
+    life.complete().map_err(at)?;
+    life.check(TimeRange::ALL).map_err(at)?;
+    Ok(known.tally)
+}
+
+impl<'a> Life<'a> {
+    fn begin(known: &'a mut Known, machine: &'a Machine, host: &Host, faulty: bool) -> Result<Self, String> {
+        let table = Arc::new(SeriesTable::new([7; 16]));
+        let settings = EngineSettings::default();
+        let (engine, report) = Engine::open(host.clone(), Path::new(ENGINE_DIR), settings, Arc::clone(&table))
+            .map_err(|e| e.to_string())?;
+        if !faulty && (!report.quarantined.is_empty() || report.rebuilt) {
+            return Err(format!("the engine tells of damage without damage: {report:?}"));
+        }
+        let settings = LocalSettings {
+            segment_bytes: 64 << 10,
+            initial_bytes: 64 << 10,
+            max_bytes: 1 << 20,
+            required: vec![CONSUMER.to_owned()],
+            known_position: report.applied,
+            ..LocalSettings::new("samples")
+        };
+        let readers = Arc::clone(&table);
+        let (log, report) = SteppedLog::open(
+            host,
+            Path::new(LOG_DIR),
+            settings,
+            RecordCodec::new(Arc::clone(&table)),
+            move || RecordDecode::new(Arc::clone(&readers)),
+        )
+        .map_err(|e| e.to_string())?;
+        // a file of the log that held no record may be gone with a crash
+        let lost = report.quarantined.iter().find(|q| q.positions.is_some());
+        if let Some(lost) = lost.filter(|_| !faulty) {
+            return Err(format!("the log tells of damage without damage: {lost:?}"));
+        }
+        let consumer = log.consume(CONSUMER, engine.applied()).map_err(|e| e.to_string())?;
+        Ok(Life {
+            known,
+            machine,
+            table,
+            engine,
+            log,
+            consumer,
+            faulty,
+        })
+    }
+
+    fn run(&mut self, dice: &mut Dice) -> Result<(), String> {
+        self.deliver()?;
+        for _ in 0..3 + dice.below(12) {
+            self.known.now += dice.below(12) as i64;
+            match dice.below(13) {
+                0..=5 => self.publish(dice)?,
+                6..=8 => {
+                    let done = self.engine.seal().map(drop);
+                    self.known.tally.seals += u64::from(done.is_ok());
+                    self.may_fail(done)?;
+                    self.log
+                        .commit(CONSUMER, self.engine.sealed())
+                        .map_err(|e| format!("commit: {e}"))?;
+                    self.log.run();
+                }
+                9 => {
+                    self.machine.clock.advance(Duration::from_secs(6));
+                    let done = self.engine.compact_step();
+                    self.known.tally.merges += u64::from(matches!(done, Ok(Some(_))));
+                    self.may_fail(done.map(drop))?;
+                }
+                10 => {
+                    let done = self.engine.compact_all().map(drop);
+                    self.known.tally.merges += u64::from(done.is_ok());
+                    self.may_fail(done)?;
+                }
+                _ => {
+                    let range = world::range(dice, self.known.now);
+                    self.check(range)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn may_fail<E: std::fmt::Display>(&mut self, done: Result<(), E>) -> Result<(), String> {
+        match done {
+            Err(e) if !self.faulty && self.machine.files.capacity().is_none() => {
+                Err(format!("failed for no reason: {e}"))
+            }
+            Err(_) => {
+                self.known.tally.failures += 1;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// A group of records, from queue to reader.
+    fn publish(&mut self, dice: &mut Dice) -> Result<(), String> {
+        let mut waiting: Vec<(u64, Publish)> = Vec::new();
+        for _ in 0..1 + dice.below(4) {
+            let number = self.known.tally.sent;
+            self.known.tally.sent += 1;
+            let large = dice.one_in(40);
+            let spec = Spec::random(dice, number, self.known.now, large, !self.known.reads_fail);
+            let record = spec.record(&self.table);
+            self.known.specs.insert(number, spec);
+            waiting.push((number, self.log.publish(Arc::new(record), 1000)));
+        }
+        self.log.run();
+        for (number, publish) in waiting {
+            match publish.outcome() {
+                Some(Ok(position)) => {
+                    if let Some(other) = self.known.acked.insert(position, number) {
+                        return Err(format!("position {position} was given to {other} and to {number}"));
+                    }
+                    self.known.tally.acked += 1;
+                }
+                Some(Err(BusError::Full { .. } | BusError::Busy { .. } | BusError::TooLarge { .. })) => {
+                    self.known.refused.insert(number);
+                }
+                Some(Err(_)) if self.faulty => {}
+                other => return Err(format!("record {number} was published with {other:?}")),
+            }
+        }
+        self.deliver()
+    }
+
+    /// What is durable reaches the engine.
+    fn deliver(&mut self) -> Result<(), String> {
+        loop {
+            match self.consumer.next(Duration::ZERO) {
+                Ok(Delivery::Record { position, item }) => {
+                    self.note(position, &item)?;
+                    self.engine.apply(position, &item);
+                }
+                Ok(Delivery::Damaged {
+                    first, last, detail, ..
+                }) => {
+                    return Err(format!(
+                        "{first} to {last} are said to be lost without damage: {detail}"
+                    ));
+                }
+                Ok(Delivery::Idle | Delivery::Closed) => return Ok(()),
+                Err(_) if self.faulty => return Ok(()),
+                Err(e) => return Err(format!("the log cannot be read: {e}")),
+            }
+        }
+    }
+
+    /// A record was delivered: is it what stands there?
+    fn note(&mut self, position: Position, record: &Record) -> Result<(), String> {
+        let known = &mut *self.known;
+        let number = Spec::number_of(record, &self.table)
+            .filter(|n| known.specs.contains_key(n))
+            .ok_or_else(|| format!("position {position} holds a record that nobody sent"))?;
+        if known.specs[&number].record(&self.table) != *record && !has_nan(record) {
+            return Err(format!("record {number} at {position} is not what was sent"));
+        }
+        if known.refused.contains(&number) {
+            return Err(format!("record {number} was refused and is at {position}"));
+        }
+        if let Some(acked) = known.acked.get(&position).filter(|a| **a != number) {
+            return Err(format!(
+                "position {position} was acknowledged for {acked} and holds {number}"
+            ));
+        }
+        if let Some(before) = known.seen.insert(number, position).filter(|p| *p != position) {
+            return Err(format!("record {number} is at {before} and at {position}"));
+        }
+        if let Some(other) = known.at.insert(position, number).filter(|n| *n != number) {
+            return Err(format!("position {position} held {other} and holds {number}"));
+        }
+        if position > known.applied {
+            if position != known.applied + 1 {
+                return Err(format!("after {} came {position}", known.applied));
+            }
+            known.world.apply(&known.specs[&number]);
+            known.applied = position;
+        }
+        Ok(())
+    }
+
+    /// Everything acknowledged was delivered, and the engine has it.
+    fn complete(&self) -> Result<(), String> {
+        let (engine, known) = (self.engine.applied(), self.known.applied);
+        if engine != known {
+            return Err(format!("the engine has applied {engine}, the log held {known}"));
+        }
+        match self.known.acked.last_key_value() {
+            Some((&last, number)) if last > known => Err(format!(
+                "record {number} was acknowledged at {last}, the log ends at {known}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A reader sees what the log says, or is told that it does not.
+    fn check(&mut self, range: TimeRange) -> Result<(), String> {
+        if self.engine.applied() < self.known.applied || self.engine.applied() < self.log.durable() {
+            // replay stopped at a disk error: the store would not answer yet
+            return match self.faulty {
+                true => Ok(()),
+                false => Err("replay is over and records are missing".to_owned()),
+            };
+        }
+        for tenant in TENANTS {
+            for want in [Want::Samples, Want::Last] {
+                self.known.tally.reads += 1;
+                let (found, warnings) = match read(&self.engine, tenant, range, want) {
+                    Ok(found) => found,
+                    Err(_) if self.faulty => {
+                        self.known.tally.refused_reads += 1;
+                        continue;
+                    }
+                    Err(e) => return Err(format!("a read failed: {e}")),
+                };
+                let mut expected = self.known.world.within(tenant, range);
+                if want == Want::Last {
+                    last_only(&mut expected);
+                }
+                if warnings.is_empty() {
+                    compare(&expected, &found, self.faulty)
+                        .map_err(|e| format!("{tenant:?} {range:?} {want:?}: {e}"))?;
+                } else if !self.faulty {
+                    return Err(format!("warnings without damage: {warnings:?}"));
+                } else if want == Want::Samples {
+                    self.no_phantom(tenant, &found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn no_phantom(&self, tenant: TenantId, found: &Found) -> Result<(), String> {
+        for (labels, samples) in found {
+            let phantom = samples
+                .iter()
+                .find(|(at, v)| !self.known.world.had(tenant, labels, **at, v));
+            if let Some((at, v)) = phantom {
+                return Err(format!("{labels} never was {v:?} at {at}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_nan(record: &Record) -> bool {
+    matches!(record, Record::Batch(b) if b.floats.values.iter().any(|v| v.is_nan()))
+}
+
+fn last_only(found: &mut Found) {
+    for samples in found.values_mut() {
+        if let Some((at, value)) = samples.pop_last() {
+            samples.clear();
+            // it may come without its start time
+            let value = match value {
+                Value::Float(bits, _) => Value::Float(bits, 0),
+                Value::Bucketed(h, _) => Value::Bucketed(h, 0),
+            };
+            samples.insert(at, value);
+        }
+    }
+}
+
+/// `unsure`: a histogram's predecessor may be out of reach, and its hint unknown.
+fn compare(expected: &Found, found: &Found, unsure: bool) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    let none = BTreeMap::new();
+    let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
+    for labels in names {
+        let (e, f) = (
+            expected.get(labels).unwrap_or(&none),
+            found.get(labels).unwrap_or(&none),
+        );
+        let times: BTreeSet<_> = e.keys().chain(f.keys()).collect();
+        if let Some(at) = times.into_iter().find(|at| !equal(e.get(at), f.get(at), unsure)) {
+            return Err(format!(
+                "{labels} at {at}: {:?} is right, found {:?}",
+                e.get(at),
+                f.get(at)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn equal(expected: Option<&Value>, found: Option<&Value>, unsure: bool) -> bool {
+    let (Some(Value::Bucketed(e, _)), Some(Value::Bucketed(f, _))) = (expected, found) else {
+        return expected == found;
+    };
+    let hint = |h: &Histogram, reset_hint| Histogram {
+        reset_hint,
+        ..h.clone()
+    };
+    e == f || unsure && f.reset_hint == ResetHint::Unknown && hint(e, ResetHint::Unknown) == *f
+}
+
+fn read(engine: &Engine, tenant: TenantId, range: TimeRange, want: Want) -> Result<(Found, Vec<String>), String> {
+    let budget = Budget::unlimited();
+    let matchers = [Matcher::new("__name__", model::MatchOp::NotEqual, "").map_err(|e| e.to_string())?];
+    let request = SelectRequest {
+        tenant,
+        matchers: &matchers,
+        range,
+        hints: Hints {
+            want,
+            ..Hints::default()
+        },
+    };
+    let set = engine.select(&request, &budget).map_err(|e| e.to_string())?;
+    let mut found = Found::new();
+    let mut block = SeriesBlock::default();
+    for i in 0..set.len() {
+        set.read(i, &mut block, &budget).map_err(|e| e.to_string())?;
+        let mut samples = BTreeMap::new();
+        let start = |column: &[i64], k: usize| match want {
+            Want::Last => 0,
+            _ => column.get(k).copied().unwrap_or(0),
+        };
+        for (k, at) in block.at_ms.iter().enumerate() {
+            samples.insert(*at, Value::Float(block.values[k].to_bits(), start(&block.start_ms, k)));
+        }
+        for (k, at) in block.histogram_at_ms.iter().enumerate() {
+            let v = Value::Bucketed((*block.histograms[k]).clone(), start(&block.histogram_start_ms, k));
+            if samples.insert(*at, v).is_some() {
+                return Err(format!("{} has two samples at {at}", set.labels(i)));
+            }
+        }
+        if samples.is_empty() {
+            continue;
+        }
+        if found.insert(set.labels(i), samples).is_some() {
+            return Err(format!("{} comes twice", set.labels(i)));
+        }
+    }
+    Ok((found, set.warnings()))
+}
