@@ -11,6 +11,7 @@ mod last;
 mod open;
 mod order;
 mod quarantine;
+mod retire;
 mod seal;
 mod selection;
 mod snapshot;
@@ -40,6 +41,7 @@ pub(crate) use open::{IDENTITY, read_identity};
 use quarantine::Quarantine;
 pub use quarantine::Quarantined;
 pub(crate) use quarantine::describe;
+pub use retire::RetireReport;
 pub use snapshot::SnapshotReport;
 pub(crate) use view::View;
 pub use weigh::Weight;
@@ -70,6 +72,10 @@ pub struct EngineSettings {
     pub merge_cache_bytes: usize,
     /// Level 0 files that are merged at once.
     pub merge_files: usize,
+    /// Milliseconds after which a series that is not written any more leaves memory.
+    pub retire_after_ms: u64,
+    /// Bytes of the series table above which series leave it sooner.
+    pub table_bytes_max: usize,
     /// Milliseconds that samples are kept; `None`: for ever.
     pub retention_ms: Option<i64>,
     /// Number of this owner, written with every commit.
@@ -89,6 +95,8 @@ impl Default for EngineSettings {
             chunk_cache_bytes: 32 << 20,
             merge_cache_bytes: 64 << 20,
             merge_files: 8,
+            retire_after_ms: 24 * 60 * 60 * 1000,
+            table_bytes_max: 768 << 20,
             retention_ms: None,
             epoch: 0,
         }
@@ -167,6 +175,8 @@ pub struct ExpireReport {
 pub struct EngineStats {
     /// Series in memory.
     pub series: usize,
+    /// Bytes of what is kept for each series besides the table: last values, numbers in series files.
+    pub series_bytes: usize,
     pub applied: u64,
     pub sealed: u64,
     pub unsealed_samples: u64,
@@ -258,6 +268,7 @@ pub struct Engine {
     changes: changes::Changes,
     deltas_skipped: AtomicU64,
     deltas_restarted: AtomicU64,
+    seen: retire::Seen,
 }
 
 impl std::fmt::Debug for Engine {
@@ -348,7 +359,8 @@ impl Engine {
             files_by_level[usize::from(b.footer.level)] += 1;
         }
         EngineStats {
-            series: self.shared.table.id_bound(),
+            series: self.shared.table.alive(),
+            series_bytes: self.last.bytes() + self.seen.bytes() + view.windows.iter().map(|w| w.bytes()).sum::<usize>(),
             applied: self.applied(),
             sealed: self.sealed(),
             unsealed_samples: heads().map(|h| h.samples()).sum(),

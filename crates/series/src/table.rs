@@ -404,12 +404,29 @@ impl SeriesTable {
 
     /// Every consumer in this process has passed `position`: ids retired at or before it are given again from now on.
     /// A batch that was admitted before `retire` must have been published and consumed, too; give `retire` a position
-    /// some minutes old by the time it is passed here.
-    pub fn reuse_up_to(&self, position: u64) {
+    /// some minutes old by the time it is passed here. Returns how many were freed.
+    pub fn reuse_up_to(&self, position: u64) -> usize {
         let mut index = write(&self.index);
         let freed = index.reuse_up_to(position);
         self.retired.store(index.retired_any(), Release);
         self.freed.fetch_add(freed as u64, Release);
+        freed
+    }
+
+    /// Those of these ids that are of series, and not of retired ones.
+    pub(crate) fn unretired(&self, ids: &[SeriesId]) -> Vec<SeriesId> {
+        let mut out = Vec::new();
+        for slice in ids.chunks(SLICE) {
+            let index = read(&self.index);
+            let there = |id: &&SeriesId| index.live(**id).is_some_and(|s| s.state != State::Retired);
+            out.extend(slice.iter().filter(there).copied());
+        }
+        out
+    }
+
+    /// Series of all tenants that are there and not retired.
+    pub fn alive(&self) -> usize {
+        read(&self.index).alive()
     }
 
     /// How many ids were freed so far. While it stays the same, ids kept elsewhere mean what they meant.

@@ -107,6 +107,17 @@ impl Window {
             .filter(|&id| id != NO_SERIES)
     }
 
+    /// Bytes of memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let n = self.read();
+        n.ids.capacity() * 4 + n.numbers.capacity() * 4
+    }
+
+    /// Series that have a number.
+    pub(crate) fn series(&self) -> Vec<SeriesId> {
+        self.read().ids.iter().copied().filter(|&id| id != NO_SERIES).collect()
+    }
+
     /// Numbers given so far.
     pub(crate) fn len(&self) -> u64 {
         self.read().ids.len() as u64

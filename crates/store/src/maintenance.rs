@@ -193,6 +193,14 @@ impl Worker {
             self.engine
                 .expire(now_ms)
                 .map_err(|e| StoreError::Engine(e.to_string()))?;
+            let done = self.engine.retire(self.log.durable());
+            if done.retired + done.freed > 0 {
+                tracing::info!(
+                    done.retired,
+                    done.freed,
+                    "series that are not written any more left memory"
+                );
+            }
         }
         Ok(false)
     }

@@ -29,6 +29,17 @@ pub(crate) struct Applier {
     first: Vec<SeriesId>,
 }
 
+impl Applier {
+    /// These series left memory: their running values are read from files, should they come back.
+    pub(super) fn forget(&mut self, ids: &[SeriesId]) {
+        if !self.running.is_empty() {
+            for id in ids {
+                self.running.remove(id);
+            }
+        }
+    }
+}
+
 impl Engine {
     /// Applies a record of the log. Positions ascend; what was applied before is ignored. It cannot fail, and what comes
     /// of it depends on the log alone.

@@ -46,6 +46,21 @@ impl LastValues {
         );
     }
 
+    /// These series left memory.
+    pub(crate) fn clear(&self, ids: &[SeriesId]) {
+        let mut values = self.values.write().unwrap_or_else(|e| e.into_inner());
+        for id in ids {
+            if let Some(value) = values.get_mut(id.index()) {
+                *value = (UNKNOWN, 0.0);
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let values = self.values.read().unwrap_or_else(|e| e.into_inner());
+        values.capacity() * size_of::<(i64, f64)>()
+    }
+
     /// Samples were deleted: nothing is known any more.
     pub(crate) fn forget(&self) {
         self.values.write().unwrap_or_else(|e| e.into_inner()).clear();

@@ -238,7 +238,11 @@ impl Engine {
             changes: Default::default(),
             deltas_skipped: AtomicU64::new(0),
             deltas_restarted: AtomicU64::new(0),
+            seen: Default::default(),
         };
+        for window in &engine.shared.view().windows {
+            engine.seen.now(&window.series(), now_ms);
+        }
         Ok((engine, report))
     }
 }

@@ -92,7 +92,9 @@ impl Engine {
         }
         // before the heads go: a reader must find their newest samples in the one or the other
         for head in &heads {
-            self.last.sealed(head, &head.ids(), others_max_ms);
+            let ids = head.ids();
+            self.seen.now(&ids, self.monotonic_ms());
+            self.last.sealed(head, &ids, others_max_ms);
             others_max_ms = others_max_ms.max(head.range().end_ms);
         }
         self.commit(writer, applied, &blocks, &[], &heads)?;

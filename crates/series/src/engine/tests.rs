@@ -7,5 +7,6 @@ mod interleaved;
 mod keeping;
 pub(crate) mod model_based;
 mod reads;
+mod retire;
 mod snapshot;
 mod unread;

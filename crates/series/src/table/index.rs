@@ -372,6 +372,10 @@ impl Index {
         x.len().cmp(&y.len())
     }
 
+    pub(super) fn alive(&self) -> usize {
+        self.series.len() - self.free.len() - self.retired.len()
+    }
+
     pub(super) fn retired_any(&self) -> bool {
         !self.retired.is_empty()
     }

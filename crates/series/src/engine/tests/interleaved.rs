@@ -26,6 +26,8 @@ enum Move {
     End,
     /// What is older goes.
     Expire(i64),
+    /// A day passes, and series leave memory.
+    Retire,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -35,6 +37,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => Just(Move::Write),
         3 => Just(Move::End),
         1 => (0..3000i64).prop_map(Move::Expire),
+        2 => Just(Move::Retire),
     ];
     prop::collection::vec(one, 1..40)
 }
@@ -98,6 +101,11 @@ fn run(moves: &[Move]) {
                     None => continue,
                 };
                 engine.end_merge(&mut engine.lock_compactor(), merged, false).unwrap();
+            }
+            Move::Retire => {
+                engine.retire(log.len() as u64);
+                machine.clock.advance(Duration::from_secs(25 * 3600));
+                engine.retire(log.len() as u64);
             }
             Move::Expire(at) => {
                 let limit = time(*at);
