@@ -207,6 +207,18 @@ fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
         &[],
         e.file_bytes as f64,
     );
+    counter(
+        w,
+        "overseer_scrub_bytes_total",
+        "Stored bytes that were read again and checked.",
+        e.scrub.bytes,
+    );
+    counter(
+        w,
+        "overseer_scrub_rounds_total",
+        "Times that every stored byte was checked.",
+        e.scrub.rounds,
+    );
     gauge(
         w,
         "overseer_quarantined_files",

@@ -12,6 +12,7 @@ mod open;
 mod order;
 mod quarantine;
 mod retire;
+mod scrub;
 mod seal;
 mod selection;
 mod snapshot;
@@ -42,6 +43,7 @@ use quarantine::Quarantine;
 pub use quarantine::Quarantined;
 pub(crate) use quarantine::describe;
 pub use retire::RetireReport;
+pub use scrub::ScrubStats;
 pub use snapshot::SnapshotReport;
 pub(crate) use view::View;
 pub use weigh::Weight;
@@ -62,7 +64,7 @@ pub struct EngineSettings {
     pub idle_after_ms: u64,
     /// Unsealed bytes an idle engine keeps in memory at most.
     pub idle_bytes_max: usize,
-    /// Bytes of memory of all heads at which a seal is due.
+    /// Bytes of memory of all heads at which a seal is due; at twice as many applying waits for it.
     pub memory_bytes_max: usize,
     /// Bytes of directories and indexes kept in memory.
     pub index_cache_bytes: usize,
@@ -90,7 +92,7 @@ impl Default for EngineSettings {
             seal_after_ms: 15 * 60 * 1000,
             idle_after_ms: 5_000,
             idle_bytes_max: 1 << 20,
-            memory_bytes_max: 1 << 30,
+            memory_bytes_max: 512 << 20,
             index_cache_bytes: 96 << 20,
             chunk_cache_bytes: 32 << 20,
             merge_cache_bytes: 64 << 20,
@@ -194,6 +196,7 @@ pub struct EngineStats {
     pub deltas_skipped: u64,
     /// Delta series whose running value could not be read, and started anew.
     pub deltas_restarted: u64,
+    pub scrub: ScrubStats,
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -269,6 +272,7 @@ pub struct Engine {
     deltas_skipped: AtomicU64,
     deltas_restarted: AtomicU64,
     seen: retire::Seen,
+    scrub: scrub::Scrub,
 }
 
 impl std::fmt::Debug for Engine {
@@ -370,12 +374,13 @@ impl Engine {
             files_by_level,
             file_bytes: view.blocks.iter().map(|b| b.bytes).sum(),
             file_samples: view.blocks.iter().map(|b| b.footer.samples).sum(),
-            head_bytes: self.pool.bytes(),
+            head_bytes: self.pool.bytes() + heads().map(|h| h.slot_bytes()).sum::<usize>(),
             table_bytes: self.shared.table.bytes(),
             cache_bytes: self.shared.indexes.bytes() + self.shared.chunks.bytes() + self.shared.merging.bytes(),
             tombstones: view.tombstones.len(),
             deltas_skipped: self.deltas_skipped.load(Relaxed),
             deltas_restarted: self.deltas_restarted.load(Relaxed),
+            scrub: self.scrub.stats(),
             quarantined: self.shared.quarantine.list(),
         }
     }

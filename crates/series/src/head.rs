@@ -63,6 +63,11 @@ impl Head {
         self.samples.load(Relaxed)
     }
 
+    /// Bytes of the slots of series, samples or not.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        locked(&self.pages).iter().map(|p| locked(p).slot_bytes()).sum()
+    }
+
     /// Out-of-order samples held.
     pub(crate) fn late(&self) -> usize {
         self.late.load(Relaxed)

@@ -11,6 +11,10 @@ pub struct StoreConfig {
     pub seal_bytes: u64,
     /// Seconds after which samples are sealed whatever their number.
     pub seal_seconds: u32,
+    /// Bytes of memory for samples and series: half for samples that are not sealed yet (from a quarter on they are
+    /// sealed, at half writing waits), three eighths for the table of series (above it, series that are not written any
+    /// more leave sooner), the rest for what is read.
+    pub memory_bytes: u64,
     /// Bytes a second that merging files may read and write while samples come in; it goes faster when nothing comes in, or
     /// when files pile up.
     pub merge_bytes_per_second: u64,
@@ -26,6 +30,7 @@ impl Default for StoreConfig {
             retention_days: None,
             seal_bytes: 64 << 20,
             seal_seconds: 15 * 60,
+            memory_bytes: 2 << 30,
             merge_bytes_per_second: 64 << 20,
             log_bytes_max: 4 << 30,
             log_segment_bytes: 64 << 20,
@@ -36,11 +41,19 @@ impl Default for StoreConfig {
 impl StoreConfig {
     /// The engine's part of these settings.
     pub fn engine_settings(&self) -> series::engine::EngineSettings {
+        let memory = usize::try_from(self.memory_bytes).unwrap_or(usize::MAX);
+        let defaults = series::engine::EngineSettings::default();
+        let cache = |bytes: usize, share: usize| bytes.min(memory / share);
         series::engine::EngineSettings {
+            memory_bytes_max: memory / 4,
+            table_bytes_max: memory / 8 * 3,
+            index_cache_bytes: cache(defaults.index_cache_bytes, 20),
+            chunk_cache_bytes: cache(defaults.chunk_cache_bytes, 60),
+            merge_cache_bytes: cache(defaults.merge_cache_bytes, 30),
             unsealed_bytes_max: usize::try_from(self.seal_bytes).unwrap_or(usize::MAX),
             seal_after_ms: u64::from(self.seal_seconds) * 1000,
             retention_ms: self.retention_days.map(|days| i64::from(days) * 24 * 3600 * 1000),
-            ..series::engine::EngineSettings::default()
+            ..defaults
         }
     }
 
@@ -55,6 +68,7 @@ impl StoreConfig {
         at_least("retention_days", self.retention_days.map_or(1, u64::from), 1)?;
         at_least("seal_bytes", self.seal_bytes, 1 << 20)?;
         at_least("seal_seconds", u64::from(self.seal_seconds), 1)?;
+        at_least("memory_bytes", self.memory_bytes, 64 << 20)?;
         at_least("merge_bytes_per_second", self.merge_bytes_per_second, 1 << 20)?;
         at_least("log_segment_bytes", self.log_segment_bytes, 1 << 20)?;
         at_least("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes)

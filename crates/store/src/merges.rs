@@ -14,6 +14,11 @@ use crate::role::StoreError;
 const TICK: Duration = Duration::from_millis(250);
 /// After a failure (a full disk, mostly) nothing is tried for so long.
 const BACK_OFF: Duration = Duration::from_secs(2);
+/// All files are read and checked once in so many seconds: a day, with room for pauses.
+const SCRUB_SECONDS: u64 = 18 * 3600;
+/// Bytes a second that are checked at least, and at most at once.
+const SCRUB_RATE_MIN: u64 = 64 << 10;
+const SCRUB_PIECE: u64 = 16 << 20;
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 64;
 /// Unmerged files at which merging goes as fast as it can: more of them would cost queries more than the haste.
@@ -47,6 +52,7 @@ impl Merges {
         let counts = Arc::new(Counts::default());
         let stop = Arc::new(AtomicBool::new(false));
         let worker = Worker {
+            scrubbed: host.clock.monotonic(),
             pace: Throttle {
                 due: Mutex::new(Duration::ZERO),
                 host,
@@ -126,13 +132,15 @@ impl Pace for Throttle {
 }
 
 struct Worker {
+    /// When something was checked last.
+    scrubbed: Duration,
     engine: Arc<Engine>,
     counts: Arc<Counts>,
     pace: Throttle,
 }
 
 impl Worker {
-    fn run(self, receiver: &Receiver<Message>) {
+    fn run(mut self, receiver: &Receiver<Message>) {
         let mut wait = TICK;
         loop {
             match receiver.recv_timeout(wait) {
@@ -151,6 +159,7 @@ impl Worker {
             if self.pace.stop.load(Relaxed) {
                 return;
             }
+            self.scrub();
             wait = match self.engine.compact_step_at(&self.pace) {
                 Ok(Some(_)) => {
                     self.counts.steps.fetch_add(1, Relaxed);
@@ -164,6 +173,20 @@ impl Worker {
                 }
             };
         }
+    }
+}
+
+impl Worker {
+    /// Checks what is due since the last time.
+    fn scrub(&mut self) {
+        let now = self.pace.host.clock.monotonic();
+        let passed = now.saturating_sub(self.scrubbed).as_millis() as u64;
+        if passed < 1000 {
+            return;
+        }
+        self.scrubbed = now;
+        let rate = (self.engine.file_bytes() / SCRUB_SECONDS).max(SCRUB_RATE_MIN);
+        self.engine.scrub((rate.saturating_mul(passed) / 1000).min(SCRUB_PIECE));
     }
 }
 

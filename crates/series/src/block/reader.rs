@@ -196,6 +196,11 @@ impl Directory {
         Ok(())
     }
 
+    /// Groups.
+    pub(crate) fn len(&self) -> usize {
+        self.groups
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -359,6 +364,50 @@ impl Block {
         let bytes = Arc::new(self.read("chunks", offset, u64::from(len), sum)?);
         cache.insert(self.key(group), Arc::clone(&bytes), bytes.len());
         Ok(bytes)
+    }
+
+    /// Reads a group and holds it against its checksum; its bytes.
+    pub(crate) fn check_group(&self, directory: &Directory, group: u32) -> Result<u64, ReadError> {
+        let (offset, len, sum) = directory.place(group as usize);
+        let read = self.read("chunks", offset, u64::from(len), sum)?;
+        Ok(read.len() as u64)
+    }
+
+    /// Reads everything but the groups and holds it against its checksums; its bytes.
+    pub(crate) fn check_sections(&self) -> Result<u64, ReadError> {
+        let f = &self.footer;
+        let mut bytes = 0;
+        let all = [
+            ("directory", f.directory),
+            ("index", f.index),
+            ("exemplars", f.exemplars),
+            ("metadata", f.metadata),
+        ];
+        for (what, section) in all.into_iter().filter(|(_, s)| s.len > 0) {
+            bytes += self.section(what, section)?.len() as u64;
+        }
+        let len = f.encode().len() as u64 + TRAILER_BYTES;
+        let at = self.bytes.saturating_sub(len);
+        let mut end = vec![0; len as usize];
+        self.file
+            .read_exact_at(&mut end, at)
+            .map_err(failed("footer", at, len))?;
+        let mut r = Bytes(&end[(len - TRAILER_BYTES) as usize..]);
+        let sum = (r.u32(), r.u32());
+        let footer = &end[..(len - TRAILER_BYTES) as usize];
+        let whole = sum == (Ok(footer.len() as u32), Ok(checksum(self.realm, f.id, at, footer))) && r.0 == MAGIC;
+        let mut head = [0; HEADER_BYTES as usize];
+        self.file
+            .read_exact_at(&mut head, 0)
+            .map_err(failed("header", 0, HEADER_BYTES))?;
+        let (head, sum) = head.split_at(head.len() - 4);
+        if checksum(self.realm, f.id, 0, head).to_le_bytes() != sum {
+            return Err(ReadError::Damaged("header", 0, HEADER_BYTES));
+        }
+        match whole {
+            true => Ok(bytes + len + HEADER_BYTES),
+            false => Err(ReadError::Damaged("footer", at, len)),
+        }
     }
 
     /// The damage of a chunk whose checksum holds but which cannot be decoded.

@@ -107,6 +107,11 @@ impl Engine {
         Ok(total)
     }
 
+    /// Bytes of all blocks.
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.view().blocks.iter().map(|b| b.bytes).sum()
+    }
+
     /// Files of level 0 that wait for a merge.
     pub fn unmerged_files(&self) -> usize {
         let view = self.shared.view();

@@ -166,7 +166,7 @@ impl Engine {
         let series = windows.iter().map(|w| w.len() as usize).sum();
         let metadata = read_metadata(&blocks, &quarantine);
 
-        let pool = Arc::new(SlabPool::new(POOL_BYTES));
+        let pool = Arc::new(SlabPool::new(POOL_BYTES.min(settings.memory_bytes_max / 2)));
         let applied = state.applied;
         // later ones come again with the log, after records that must not see them
         state.tombstones.retain(|t| t.position <= applied);
@@ -239,6 +239,7 @@ impl Engine {
             deltas_skipped: AtomicU64::new(0),
             deltas_restarted: AtomicU64::new(0),
             seen: Default::default(),
+            scrub: Default::default(),
         };
         for window in &engine.shared.view().windows {
             engine.seen.now(&window.series(), now_ms);

@@ -8,5 +8,6 @@ mod keeping;
 pub(crate) mod model_based;
 mod reads;
 mod retire;
+mod scrub;
 mod snapshot;
 mod unread;

@@ -104,6 +104,10 @@ impl Page {
         &mut self.slots[n]
     }
 
+    pub(crate) fn slot_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
+    }
+
     fn run(&mut self, cells: u16, pool: &SlabPool) -> u32 {
         let room = SLAB_CELLS as u32 - self.used % SLAB_CELLS as u32;
         if self.slabs.is_empty() || room < u32::from(cells) || self.used as usize == self.slabs.len() * SLAB_CELLS {

@@ -4,6 +4,7 @@ use host::sim::Machine;
 use model::{Batch, DeltaRow, Record, TimeRange, Want};
 
 use super::model_based::{Step, TENANT, World, check, labels, open, read_all, record, time};
+use crate::engine::{Engine, EngineSettings, SealReason};
 
 const DAY: Duration = Duration::from_secs(25 * 3600);
 
@@ -12,7 +13,7 @@ fn series_that_nobody_writes_leave_memory_and_stay_to_be_found() {
     let machine = Machine::new(1);
     let (engine, table, _) = open(&machine);
     let mut world = World::new();
-    let mut apply = |step: Step, world: &mut World| {
+    let apply = |step: Step, world: &mut World| {
         let next = engine.applied() + 1;
         engine.apply(next, &record(&step, &table, world).unwrap());
     };
@@ -145,4 +146,43 @@ fn a_series_takes_two_kilobytes_at_most() {
         s.series_bytes / SERIES
     );
     assert!(kept / SERIES <= 1024, "{} B a series: {s:?}", kept / SERIES);
+}
+
+#[test]
+fn memory_pressure_seals_and_then_slows() {
+    let machine = Machine::new(1);
+    let table = std::sync::Arc::new(crate::table::SeriesTable::new([7; 16]));
+    let settings = EngineSettings {
+        memory_bytes_max: 8 << 20,
+        unsealed_bytes_max: usize::MAX,
+        ..EngineSettings::default()
+    };
+    let dir = std::path::Path::new(super::model_based::DIR);
+    let (engine, _) = Engine::open(machine.host(), dir, settings, std::sync::Arc::clone(&table)).unwrap();
+    let mut next = 0;
+    let mut apply = || {
+        let mut batch = Batch::new(TENANT);
+        for s in 0..2000u64 {
+            let labels = model::Labels::from_pairs([("__name__", format!("m{s}"))]);
+            let id = table.intern(TENANT, labels.as_bytes(), None).unwrap();
+            batch.floats.push(id, time(next as i64), s as f64 * 0.37, 0);
+        }
+        next += 1;
+        engine.apply(next, &Record::Batch(batch));
+    };
+    while engine.seal_due(0).is_none() {
+        assert!(!engine.overfull());
+        apply();
+    }
+    assert_eq!(engine.seal_due(0), Some(SealReason::Memory));
+    while !engine.overfull() {
+        apply();
+    }
+    assert!(engine.stats().head_bytes < 20 << 20);
+    engine.seal().unwrap();
+    assert!(!engine.overfull());
+    assert_eq!(engine.seal_due(0), None);
+    apply();
+    // what is kept free does not count as pressure
+    assert_eq!(engine.seal_due(0), None);
 }
