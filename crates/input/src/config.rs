@@ -16,7 +16,7 @@ pub struct LimitsConfig {
     pub label_value_bytes_max: usize,
     /// Seconds that a sample may lie ahead of the server's clock.
     pub ahead_seconds_max: u32,
-    /// Series a tenant may have had since the start; existing ones go on when it is reached.
+    /// Series a tenant may have that were written within a day; existing ones go on when it is reached.
     pub series_max: usize,
     /// Bytes of a request body as it arrives.
     pub body_bytes_max: usize,
