@@ -1,5 +1,5 @@
 //! Merging blocks: samples of one series come together, full chunks are copied as they are, small ones are written anew,
-//! and what was deleted is left out. Out come one block per UTC day, each with its own index.
+//! and what was deleted is left out. Out come one block per UTC day and retention class, each with its own index.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +20,12 @@ use crate::engine::{Shared, View};
 use crate::head::EXEMPLARS_MAX;
 use crate::index::{IndexBuilder, SortedSets};
 use crate::merge;
+use crate::retention::Class;
 
 /// Days written at once: each has a file open, and its directory in memory. Inputs are read once for so many days.
 const DAYS_AT_ONCE: usize = 8;
+/// Files written at once, where there are retention classes.
+const FILES_AT_ONCE: usize = 32;
 /// Bytes merged between two looks at the pace.
 const PACE_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
@@ -71,6 +74,9 @@ struct Input {
     numbers: Vec<Number>,
 }
 
+/// Day and retention class.
+type Part = (i64, Class);
+
 struct Output {
     file: BlockWriter,
     path: PathBuf,
@@ -84,9 +90,12 @@ struct Merger<'a> {
     inputs: Vec<Input>,
     /// Days written now.
     days: RangeInclusive<i64>,
-    outputs: BTreeMap<i64, Output>,
+    /// By day and retention class.
+    outputs: BTreeMap<Part, Output>,
+    /// Class of the series that is being merged.
+    class: Class,
     /// Written and not finished: it may be the last one.
-    held: Option<(i64, Output)>,
+    held: Option<(Part, Output)>,
     parts: u32,
     exemplars: Option<HashMap<(i64, u32), Vec<Exemplar>>>,
     /// Bytes since the last look at the pace.
@@ -109,6 +118,7 @@ pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
         inputs,
         days: 0..=0,
         outputs: BTreeMap::new(),
+        class: 0,
         held: None,
         parts: 0,
         exemplars: None,
@@ -117,7 +127,8 @@ pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
     let places = merger.sets.order.len();
     let mut block = SeriesBlock::default();
     let days: Vec<i64> = days.into_iter().collect();
-    let mut passes = days.chunks(DAYS_AT_ONCE).peekable();
+    let classes = usize::from(job.shared.settings.retention().default_class()) + 1;
+    let mut passes = days.chunks((FILES_AT_ONCE / classes).clamp(1, DAYS_AT_ONCE)).peekable();
     while let Some(pass) = passes.next() {
         merger.days = pass[0]..=pass[pass.len() - 1];
         for place in 0..places {
@@ -199,7 +210,7 @@ fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<i64>), Fail
 impl Merger<'_> {
     /// The output of a day, with its series `place` begun.
     fn output(&mut self, day: i64, place: u32) -> Result<&mut Output, Failure> {
-        let output = match self.outputs.entry(day) {
+        let output = match self.outputs.entry((day, self.class)) {
             std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
             std::collections::btree_map::Entry::Vacant(e) => {
                 let s = self.job.shared;
@@ -246,6 +257,7 @@ impl Merger<'_> {
         if chunks.is_empty() {
             return Ok(());
         }
+        self.class = self.class_of(n);
         self.pace(chunks.iter().map(|(_, c)| u64::from(c.len) * 2).sum())?;
         let cuts = self.cuts(n);
         let mut in_time = chunks.clone();
@@ -269,6 +281,15 @@ impl Merger<'_> {
             true => Ok(()),
             false => Err(Failure::GivenUp),
         }
+    }
+
+    fn class_of(&self, n: u32) -> Class {
+        let retention = self.job.shared.settings.retention();
+        if retention.classes().is_empty() {
+            return retention.default_class();
+        }
+        let (tenant, bytes) = self.sets.canonical(n);
+        retention.class_of(tenant, &Labels::from_bytes(&bytes).unwrap_or_default())
     }
 
     /// Ranges deleted from a series, by input.
@@ -445,13 +466,13 @@ impl Merger<'_> {
         };
         let level = self.inputs.iter().map(|i| i.block.footer.level).max().unwrap_or(0);
         let written = std::mem::take(&mut self.outputs).into_iter();
-        let mut outputs: Vec<(i64, Output)> = self.held.take().into_iter().chain(written).collect();
+        let mut outputs: Vec<(Part, Output)> = self.held.take().into_iter().chain(written).collect();
         if !last {
             self.held = outputs.pop();
         }
         let count = outputs.len();
         // ids were given in the order in which days came up
-        for (i, (day, output)) in outputs.into_iter().enumerate() {
+        for (i, ((day, _), output)) in outputs.into_iter().enumerate() {
             let last_part = last && i + 1 == count;
             let part = self.parts;
             self.parts += 1;

@@ -6,6 +6,7 @@
 
 mod apply;
 mod changes;
+mod classes;
 mod compact;
 mod last;
 mod open;
@@ -36,8 +37,10 @@ use crate::cache::Cache;
 pub use crate::compaction::{FullPace, Pace};
 use crate::head::SlabPool;
 use crate::manifest::State;
+use crate::retention::RetentionClass;
 use crate::table::SeriesTable;
 use crate::window::Window;
+pub use classes::ClassReport;
 pub(crate) use open::{IDENTITY, read_identity};
 use quarantine::Quarantine;
 pub use quarantine::Quarantined;
@@ -80,6 +83,8 @@ pub struct EngineSettings {
     pub table_bytes_max: usize,
     /// Milliseconds that samples are kept; `None`: for ever.
     pub retention_ms: Option<i64>,
+    /// Series that are kept for another time; the first that fits counts.
+    pub retention_classes: Vec<RetentionClass>,
     /// Number of this owner, written with every commit.
     pub epoch: u64,
 }
@@ -100,6 +105,7 @@ impl Default for EngineSettings {
             retire_after_ms: 24 * 60 * 60 * 1000,
             table_bytes_max: 768 << 20,
             retention_ms: None,
+            retention_classes: Vec::new(),
             epoch: 0,
         }
     }

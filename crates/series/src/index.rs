@@ -366,6 +366,13 @@ impl Index {
         self.len
     }
 
+    /// Tenants of the sets, each once.
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        let mut tenants: Vec<TenantId> = self.runs.iter().map(|r| r.tenant).collect();
+        tenants.dedup();
+        tenants
+    }
+
     /// Bytes of memory held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

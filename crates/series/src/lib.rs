@@ -13,6 +13,7 @@ mod index;
 mod manifest;
 mod merge;
 pub mod record;
+pub mod retention;
 pub mod table;
 mod tombstone;
 pub mod verify;

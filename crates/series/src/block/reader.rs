@@ -3,7 +3,7 @@ mod check;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use host::{File, Files, OpenMode, Refusal};
 use model::{Exemplar, Labels, MetricKind, SeriesBlock, SeriesId, TenantId, TimeRange};
@@ -14,6 +14,7 @@ use crate::cache::{Cache, Key};
 use crate::chunk::{decode_floats, decode_floats_range, decode_histograms, decode_starts, read_head};
 use crate::index::{Index, unpack};
 use crate::merge;
+use crate::retention::ClassSet;
 
 /// Bytes a footer may have.
 const FOOTER_BYTES_MAX: u64 = 16 << 20;
@@ -211,6 +212,8 @@ pub(crate) struct Block {
     pub(crate) footer: Footer,
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
+    /// Retention classes of its series, once that was asked.
+    pub(crate) classes: OnceLock<ClassSet>,
     realm: u64,
     file: Arc<dyn File>,
     ids: Mutex<Option<Arc<KnownIds>>>,
@@ -282,6 +285,7 @@ impl Block {
             footer,
             path,
             bytes,
+            classes: OnceLock::new(),
             realm,
             file,
             ids: Mutex::default(),

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
+use super::classes::ByClass;
 use super::view::View;
 use super::{CompactReport, Engine, EngineError, io_error};
 use crate::block::{Block, block_name, day_of};
 use crate::compaction::{Failure, FullPace, Job, Pace, merge};
+use crate::retention::ClassSet;
 use crate::tombstone::Tombstone;
 
 /// Files of one day at which a day that is over is put into one file.
@@ -46,7 +48,7 @@ impl Engine {
     /// The same at a pace. Seals, deletes and expiry go on meanwhile.
     pub fn compact_step_at(&self, pace: &dyn Pace) -> Result<Option<CompactReport>, EngineError> {
         let mut compactor = self.lock_compactor();
-        match self.begin_merge(&compactor) {
+        match self.begin_merge(&compactor)? {
             Some(plan) => {
                 let merged = self.merge(plan, pace);
                 self.end_merge(&mut compactor, merged, false)
@@ -80,9 +82,9 @@ impl Engine {
         let mut tried: Vec<Vec<u64>> = Vec::new();
         loop {
             let view = self.to_merge();
-            let rest = unmerged(&view);
+            let rest = self.unmerged(&view)?;
             let mut runs = runs(&view, rest, &compactor.barriers);
-            runs.retain(|r| worth_merging(&view, r));
+            runs.retain(|r| self.worth_merging(&view, r));
             let Some(mut inputs) = runs.into_iter().next() else {
                 break;
             };
@@ -123,28 +125,30 @@ impl Engine {
     }
 
     /// What is to be merged next.
-    pub(super) fn begin_merge(&self, compactor: &Compactor) -> Option<Plan> {
+    pub(super) fn begin_merge(&self, compactor: &Compactor) -> Result<Option<Plan>, EngineError> {
+        let seen_ms = self.lock_writer().expire_seen_ms;
         let view = self.to_merge();
-        let inputs = self.next_step(&view, &compactor.barriers);
-        (!inputs.is_empty()).then_some(Plan { view, inputs })
+        let inputs = self.next_step(&view, &compactor.barriers, seen_ms)?;
+        Ok((!inputs.is_empty()).then_some(Plan { view, inputs }))
     }
 
-    fn next_step(&self, view: &View, barriers: &[u64]) -> Blocks {
+    /// `seen_ms`: what the clock showed when expiry was last looked at.
+    fn next_step(&self, view: &View, barriers: &[u64], seen_ms: Option<i64>) -> Result<Blocks, EngineError> {
         let merge_files = self.shared.settings.merge_files;
         let idle = self.idle();
         if view.tombstones.len() >= TOMBSTONES_MAX {
             let cut = self.next_cut(view, barriers);
             if !cut.is_empty() {
-                return cut;
+                return Ok(cut);
             }
         }
         let level0: Blocks = blocks_of(view, |b| b.footer.level == 0);
         for run in runs(view, level0, barriers) {
             if run.len() >= merge_files {
-                return run[..merge_files].to_vec();
+                return Ok(run[..merge_files].to_vec());
             }
             if idle && run.len() >= 2 {
-                return run;
+                return Ok(run);
             }
         }
         let today = day_of(self.shared.host.clock.now_ms());
@@ -156,36 +160,47 @@ impl Engine {
         days.dedup();
         for day in days {
             let of_day = blocks_of(view, |b| b.footer.level > 0 && b.footer.day == day);
-            for run in runs(view, of_day, barriers) {
+            if of_day.len() < 2 {
+                continue;
+            }
+            let lists = match self.by_class(&of_day, barriers)? {
+                ByClass::Lists(lists) => lists,
+                ByClass::Mixed(block) if idle || of_day.len() >= merge_files => return Ok(vec![block]),
+                ByClass::Mixed(_) => continue,
+            };
+            for run in lists.into_iter().flat_map(|list| runs(view, list, barriers)) {
                 let same: Option<&[Arc<Block>]> = run
                     .chunk_by(|a, b| a.footer.level == b.footer.level)
                     .find(|c| c.len() >= merge_files);
                 if let Some(same) = same {
-                    return same[..merge_files].to_vec();
+                    return Ok(same[..merge_files].to_vec());
                 }
                 let over = day < today && run.len() >= PAST_DAY_FILES;
                 if over || (idle && run.len() >= 2) {
                     let run = comparable(run);
                     if run.len() >= 2 {
-                        return run;
+                        return Ok(run);
                     }
                 }
             }
         }
         if idle || view.tombstones.len() >= TOMBSTONES_CUT {
-            return self.next_cut(view, barriers);
+            let cut = self.next_cut(view, barriers);
+            if !cut.is_empty() {
+                return Ok(cut);
+            }
         }
-        Blocks::new()
+        let split = self.to_split(view, barriers, seen_ms, idle)?;
+        Ok(split.into_iter().collect())
     }
 
     /// A file of which deleted samples are still to be cut.
     fn next_cut(&self, view: &View, barriers: &[u64]) -> Blocks {
-        let cut = |b: &Block| {
-            let concerned = |t: &Tombstone| t.concerns(b.footer.settled(), b.range());
-            view.tombstones.iter().any(concerned)
-        };
         let whole = blocks_of(view, |_| true);
-        let one = runs(view, whole, barriers).into_iter().flatten().find(|b| cut(b));
+        let one = runs(view, whole, barriers)
+            .into_iter()
+            .flatten()
+            .find(|b| deletes_concern(view, b));
         one.into_iter().collect()
     }
 
@@ -269,22 +284,25 @@ fn blocks_of(view: &View, keep: impl Fn(&Block) -> bool) -> Blocks {
     view.blocks.iter().filter(|b| keep(b)).cloned().collect()
 }
 
+/// Whether a block is left as it is: damaged, or with series whose labels cannot be read now and would be left out.
+pub(super) fn blocked(view: &View, b: &Block, barriers: &[u64]) -> bool {
+    let nameless = || b.footer.level == 0 && view.window(b.footer.window).is_some_and(|w| w.unread);
+    barriers.contains(&b.id()) || nameless()
+}
+
 /// Cuts a list in order of positions wherever a damaged block lies in between: merging across it would put older samples
 /// above its own.
 fn runs(view: &View, list: Blocks, barriers: &[u64]) -> Vec<Blocks> {
-    // series whose labels cannot be read now would be left out
-    let nameless = |b: &Block| b.footer.level == 0 && view.window(b.footer.window).is_some_and(|w| w.unread);
-    let blocked = |b: &Block| barriers.contains(&b.id()) || nameless(b);
     let walls: Vec<u64> = view
         .blocks
         .iter()
-        .filter(|b| blocked(b))
+        .filter(|b| blocked(view, b, barriers))
         .map(|b| b.footer.covers.to)
         // one that could not be opened this time may be readable the next
         .chain(view.lost.iter().map(|l| l.entry.covers.to))
         .collect();
     let mut runs: Vec<Blocks> = Vec::new();
-    for block in list.into_iter().filter(|b| !blocked(b)) {
+    for block in list.into_iter().filter(|b| !blocked(view, b, barriers)) {
         let to = block.footer.covers.to;
         let apart = |last: &Arc<Block>| walls.iter().any(|&w| last.footer.covers.to <= w && w <= to);
         match runs.last_mut() {
@@ -309,31 +327,45 @@ fn comparable(mut run: Blocks) -> Blocks {
     run
 }
 
-/// The blocks that are not yet the only one of their day, or that deletes still concern.
-fn unmerged(view: &View) -> Blocks {
-    let days = |b: &Block| day_of(b.footer.min_ms)..=day_of(b.footer.max_ms);
-    let alone = |b: &Block| {
-        b.footer.level > 0
-            && view
-                .blocks
+impl Engine {
+    /// The blocks that are not yet the only one of their day and class, or that deletes still concern.
+    fn unmerged(&self, view: &View) -> Result<Blocks, EngineError> {
+        let mut sets = Vec::with_capacity(view.blocks.len());
+        for block in &view.blocks {
+            sets.push(self.class_set(block)?);
+        }
+        let days = |b: &Block| day_of(b.footer.min_ms)..=day_of(b.footer.max_ms);
+        let alone = |i: usize| {
+            let b = &view.blocks[i];
+            let others = view.blocks.iter().zip(&sets).enumerate();
+            b.footer.level > 0
+                && !sets[i].is_mixed()
+                && others
+                    .filter(|(o, _)| *o != i)
+                    .all(|(_, (o, set))| !days(o).contains(&b.footer.day) || !set.overlaps(sets[i]))
+        };
+        let blocks = view.blocks.iter().enumerate();
+        Ok(blocks
+            .filter(|(i, b)| !alone(*i) || deletes_concern(view, b))
+            .map(|(_, b)| Arc::clone(b))
+            .collect())
+    }
+
+    /// Whether a merge gets anywhere: of files that are all single in their days and classes it would make as many again.
+    fn worth_merging(&self, view: &View, run: &[Arc<Block>]) -> bool {
+        let set = |b: &Block| self.class_set(b).unwrap_or(ClassSet::NONE);
+        let shares = |i: usize| {
+            let twin = |o: &Arc<Block>| o.footer.day == run[i].footer.day && set(o).overlaps(set(&run[i]));
+            run[..i].iter().any(twin)
+        };
+        (0..run.len()).any(shares)
+            || run
                 .iter()
-                .all(|o| o.id() == b.id() || !days(o).contains(&b.footer.day))
-    };
-    blocks_of(view, |b| {
-        !alone(b)
-            || view
-                .tombstones
-                .iter()
-                .any(|t| t.concerns(b.footer.settled(), b.range()))
-    })
+                .any(|b| b.footer.level == 0 || deletes_concern(view, b) || set(b).is_mixed())
+    }
 }
 
-/// Whether a merge gets anywhere: of files that are all single in their days it would make as many again.
-fn worth_merging(view: &View, run: &[Arc<Block>]) -> bool {
-    let shares_day = |i: usize| run[..i].iter().any(|o| o.footer.day == run[i].footer.day);
-    (0..run.len()).any(shares_day)
-        || run.iter().any(|b| {
-            let cut = |t: &Tombstone| t.concerns(b.footer.settled(), b.range());
-            b.footer.level == 0 || view.tombstones.iter().any(cut)
-        })
+fn deletes_concern(view: &View, b: &Block) -> bool {
+    let concerned = |t: &Tombstone| t.concerns(b.footer.settled(), b.range());
+    view.tombstones.iter().any(concerned)
 }

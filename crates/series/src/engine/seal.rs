@@ -310,12 +310,10 @@ impl Engine {
     pub fn expire(&self, now_ms: i64) -> Result<ExpireReport, EngineError> {
         let mut writer = self.lock_writer();
         let before = writer.expire_seen_ms.replace(now_ms);
-        let (Some(retention), Some(before)) = (self.shared.settings.retention_ms, before) else {
+        let Some(before) = before else {
             return Ok(ExpireReport::default());
         };
-        let limit = now_ms.min(before).saturating_sub(retention);
-        let view = self.shared.view();
-        let old: Vec<&Arc<Block>> = view.blocks.iter().filter(|b| b.footer.max_ms < limit).collect();
+        let old = self.past_retention(&self.shared.view(), now_ms.min(before))?;
         if old.is_empty() {
             return Ok(ExpireReport::default());
         }

@@ -1,3 +1,4 @@
+mod classes;
 mod crash;
 pub(crate) mod damage;
 mod deletes;

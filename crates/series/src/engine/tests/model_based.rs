@@ -25,15 +25,16 @@ pub(super) fn labels(n: u8) -> Labels {
     ])
 }
 
-pub(super) fn open(machine: &Machine) -> (Engine, Arc<SeriesTable>, crate::engine::OpenReport) {
+type Opened = (Engine, Arc<SeriesTable>, crate::engine::OpenReport);
+
+pub(super) fn open(machine: &Machine) -> Opened {
+    open_with(machine, EngineSettings::default())
+}
+
+pub(super) fn open_with(machine: &Machine, settings: EngineSettings) -> Opened {
     let table = Arc::new(SeriesTable::new([7; 16]));
-    let (engine, report) = Engine::open(
-        machine.host(),
-        std::path::Path::new(DIR),
-        EngineSettings::default(),
-        Arc::clone(&table),
-    )
-    .unwrap();
+    let dir = std::path::Path::new(DIR);
+    let (engine, report) = Engine::open(machine.host(), dir, settings, Arc::clone(&table)).unwrap();
     (engine, table, report)
 }
 
@@ -254,7 +255,13 @@ pub(super) fn check(engine: &Engine, world: &World) {
 }
 
 pub(super) fn run(steps: &[Step], machine: &Machine) {
-    let (mut engine, mut table, _) = open(machine);
+    run_with(steps, machine, |_| EngineSettings::default());
+}
+
+/// `settings`: those of each opening, by its number.
+pub(super) fn run_with(steps: &[Step], machine: &Machine, settings: impl Fn(usize) -> EngineSettings) {
+    let mut openings = 0;
+    let (mut engine, mut table, _) = open_with(machine, settings(openings));
     let mut world = World::new();
     let mut log: Vec<(Step, u64)> = Vec::new();
     let mut position = 0;
@@ -282,7 +289,8 @@ pub(super) fn run(steps: &[Step], machine: &Machine) {
             Step::Reopen => {
                 machine.files.kill();
                 let report;
-                (engine, table, report) = open(machine);
+                openings += 1;
+                (engine, table, report) = open_with(machine, settings(openings));
                 assert_eq!(report.quarantined, Vec::new());
                 for (step, position) in &log {
                     if *position > report.applied {
