@@ -11,7 +11,9 @@ use axum::routing::{delete, get, post};
 use http::StatusCode;
 use model::{Delete, Matcher, Record};
 use serde_json::{Value, json};
-use store::Snapshot;
+use series::engine::ClassReport;
+use series::retention::Retention;
+use store::{RetentionRule, Snapshot, StoreError};
 
 use crate::admin::{done, refusal, store_of};
 use crate::answer::{Refusal, empty, json as answer};
@@ -31,6 +33,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
             "/api/v1/admin/tsdb/snapshot",
             post(snapshot_by_name).put(snapshot_by_name),
         )
+        .route("/api/v1/admin/retention", get(retention))
+        .route("/api/v1/admin/retention/dry_run", post(retention_dry_run))
         .route("/api/v1/admin/snapshot", post(snapshot))
         .route("/api/v1/admin/snapshots", get(snapshots))
         .route("/api/v1/admin/snapshots/{name}", delete(remove_snapshot))
@@ -124,6 +128,68 @@ async fn clean(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     deletes_allowed(&app)?;
     store_of(&app)?.compact().await.map_err(refusal)?;
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// What the rules in force keep, and what is past its time.
+async fn retention(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let (store, now_ms) = (Arc::clone(store_of(&app)?), app.parts.host.clock.now_ms());
+    weighed(move || store.retention_in_force(now_ms)).await
+}
+
+/// The same under the rules given: `retention` as JSON, `retention_days`.
+async fn retention_dry_run(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+    let ask = Ask::of(Arc::clone(&app), request).await?;
+    let text = ask.params.get("retention").filter(|t| !t.is_empty()).unwrap_or("[]");
+    let rules: Vec<RetentionRule> = serde_json::from_str(text).map_err(|e| {
+        crate::params::invalid(
+            "retention",
+            text,
+            &format!("a list of rules as in store.retention ({e})"),
+        )
+    })?;
+    let classes = store::retention_classes(&rules).map_err(Refusal::bad_data)?;
+    let days = match ask.params.get("retention_days").filter(|t| !t.is_empty()) {
+        None => None,
+        Some(text) => Some(
+            text.parse::<u32>()
+                .ok()
+                .filter(|days| *days > 0)
+                .ok_or_else(|| crate::params::invalid("retention_days", text, "a whole number from 1 on"))?,
+        ),
+    };
+    let (store, now_ms) = (Arc::clone(store_of(&app)?), app.parts.host.clock.now_ms());
+    weighed(move || {
+        let rules = Retention {
+            classes: &classes,
+            default_keep_ms: store::keep_of_days(days),
+        };
+        store.retention_report(rules, now_ms)
+    })
+    .await
+}
+
+async fn weighed(
+    work: impl FnOnce() -> Result<Vec<ClassReport>, StoreError> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let rows = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Refusal::unavailable("the report was not finished"))?
+        .map_err(refusal)?;
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|r| {
+            json!({
+                "match": r.selector,
+                "keep": store::shown_keep(r.keep_ms),
+                "files": r.files,
+                "bytes": r.bytes,
+                "samples": r.samples,
+                "oldest_ms": r.oldest_ms,
+                "due": { "files": r.due_files, "bytes": r.due_bytes, "samples": r.due_samples },
+            })
+        })
+        .collect();
+    Ok(success(&json!({ "classes": rows })))
 }
 
 fn described(s: &Snapshot) -> Value {

@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make a data directory from a backup, and check it.
     Restore(RestoreArgs),
+    /// Show what a server's retention keeps of each class, and what would go.
+    Retention(RetentionArgs),
     /// Read and check every stored byte of a data directory that no Overseer uses.
     ///
     /// Files are decoded down to each sample and held against manifest, footers and log. Nothing is changed.
@@ -142,6 +144,20 @@ pub(crate) struct CrashtestArgs {
     /// How often to kill, instead of for how long.
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     pub(crate) cycles: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Examples: overseer retention   ·   overseer retention --dry-run --config new.yaml
+#[derive(Debug, Args)]
+pub(crate) struct RetentionArgs {
+    /// Under the rules of the configuration here instead of those in force: see what they would delete before they do.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Server to ask. Default: the configured listen address on this machine.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

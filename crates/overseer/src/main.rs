@@ -13,6 +13,7 @@ mod logging;
 mod own_host;
 mod progress;
 mod query_command;
+mod retention_command;
 mod roles;
 mod run;
 mod self_telemetry;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Backup(ask)) => backup::run(&cli.settings, &ask),
         Some(Command::Restore(ask)) => backup::restore(&cli.settings, &ask),
         Some(Command::Crashtest(ask)) => crashtest::run(&cli.settings, &ask),
+        Some(Command::Retention(ask)) => retention_command::run(&cli.settings, &ask),
         Some(Command::Verify(ask)) => verify_command::run(&cli.settings, &ask),
         Some(Command::Query(ask)) => query_command::run(&cli.settings, &ask),
         Some(Command::Config {

@@ -60,7 +60,12 @@ impl ServerClient {
 
     /// The `data` of a successful answer.
     pub(crate) fn call(&self, method: Method, path: &str) -> Result<Value, Failure> {
-        let body = self.send(method, path, String::new())?;
+        self.call_with(method, path, String::new())
+    }
+
+    /// The same with a form.
+    pub(crate) fn call_with(&self, method: Method, path: &str, form: String) -> Result<Value, Failure> {
+        let body = self.send(method, path, form)?;
         let mut answer: Value = serde_json::from_slice(&body)
             .map_err(|_| Failure::failed(format!("{} did not answer with JSON; is it Overseer?", self.url)))?;
         if answer["status"] == "success" {

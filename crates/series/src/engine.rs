@@ -295,6 +295,10 @@ fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> EngineError + '_ {
 }
 
 impl Engine {
+    pub fn settings(&self) -> &EngineSettings {
+        &self.shared.settings
+    }
+
     /// The position up to which records were applied.
     pub fn applied(&self) -> u64 {
         self.applied.load(Relaxed)

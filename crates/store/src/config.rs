@@ -1,12 +1,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::retention::{RetentionRule, keep_of_days, retention_classes};
+
 /// How samples are kept.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
     /// Days that samples are kept; absent: for ever.
     pub retention_days: Option<u32>,
+    /// Series that are kept for another time than `retention_days`; the first rule that fits counts.
+    pub retention: Vec<RetentionRule>,
     /// Bytes of samples not yet sealed at which a seal is due.
     pub seal_bytes: u64,
     /// Seconds after which samples are sealed whatever their number.
@@ -28,6 +32,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         StoreConfig {
             retention_days: None,
+            retention: Vec::new(),
             seal_bytes: 64 << 20,
             seal_seconds: 15 * 60,
             memory_bytes: 2 << 30,
@@ -52,7 +57,9 @@ impl StoreConfig {
             merge_cache_bytes: cache(defaults.merge_cache_bytes, 30),
             unsealed_bytes_max: usize::try_from(self.seal_bytes).unwrap_or(usize::MAX),
             seal_after_ms: u64::from(self.seal_seconds) * 1000,
-            retention_ms: self.retention_days.map(|days| i64::from(days) * 24 * 3600 * 1000),
+            retention_ms: keep_of_days(self.retention_days),
+            // `check` has told what is wrong with them
+            retention_classes: retention_classes(&self.retention).unwrap_or_default(),
             ..defaults
         }
     }
@@ -66,6 +73,7 @@ impl StoreConfig {
             }
         };
         at_least("retention_days", self.retention_days.map_or(1, u64::from), 1)?;
+        retention_classes(&self.retention)?;
         at_least("seal_bytes", self.seal_bytes, 1 << 20)?;
         at_least("seal_seconds", u64::from(self.seal_seconds), 1)?;
         at_least("memory_bytes", self.memory_bytes, 64 << 20)?;
