@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::compact::blocked;
 use super::view::View;
 use super::{Engine, EngineError, EngineSettings, io_error};
 use crate::block::{Block, Chunk, Number, ReadError, day_of};
@@ -115,7 +116,7 @@ impl Engine {
         let Some(earliest) = retention.some_gone_before(retention.all(), now_ms) else {
             return Ok(None);
         };
-        for block in view.blocks.iter().filter(|b| !barriers.contains(&b.id())) {
+        for block in view.blocks.iter().filter(|b| !blocked(view, b, barriers)) {
             // whole days go: before its day is over a class has nothing to gain
             let day_ends = (day_of(block.footer.min_ms) + 1).saturating_mul(crate::block::DAY_MS);
             if day_ends > earliest || (block.footer.level == 0 && !idle) {

@@ -15,7 +15,7 @@ fn class(metric: u8, keep_days: Option<i64>) -> RetentionClass {
     RetentionClass {
         selector: format!("metric_{metric}"),
         tenant: None,
-        matchers: vec![Matcher::new("__name__", MatchOp::Equal, &format!("metric_{metric}")).unwrap()],
+        matchers: vec![Matcher::new("__name__", MatchOp::Equal, format!("metric_{metric}")).unwrap()],
         keep_ms: keep_days.map(|d| d * DAY_MS),
     }
 }
