@@ -118,6 +118,20 @@ impl Followed {
         }
     }
 
+    /// A query that ran out of time names the selector that read most.
+    pub(crate) fn blamed(&self, mut refused: Refusal) -> Refusal {
+        if refused.kind == "timeout"
+            && let Some(selector) = self.trace.costliest()
+        {
+            let samples = selector.reads.chunk_samples + selector.reads.head_samples;
+            refused.message.push_str(&format!(
+                "; most was read for selector {}: {samples} samples of {} series",
+                selector.text, selector.series
+            ));
+        }
+        refused
+    }
+
     /// The query has ended, with a refusal or well.
     pub(crate) fn ended(mut self, refused: Option<&Refusal>) {
         let outcome = match refused {

@@ -407,6 +407,7 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
             write_answer(&answer, stats, &turn, &plan, budget).map_err(|e| refusal(e.into()))
         })
         .await;
+    let ran = ran.map_err(|refused| followed.blamed(refused));
     followed.ended(ran.as_ref().err());
     match ran {
         Ok(body) => Ok(ask.answer(body)),

@@ -312,13 +312,12 @@ impl Selection {
             if !mark.is_empty() {
                 let layer = merge::begin(block);
                 layers.push(layer);
-                let before = block.at_ms.len();
                 self.view.active.read(id, mark, range, block);
                 in_order &= merge::follows(block, layer);
-                budget.samples((block.at_ms.len() - before) as u64)?;
             }
             let of_heads = (block.at_ms.len() + block.histogram_at_ms.len()).saturating_sub(before);
             if of_heads > 0 {
+                budget.samples(of_heads as u64)?;
                 self.reads.head_samples.fetch_add(of_heads as u64, Relaxed);
             }
         }

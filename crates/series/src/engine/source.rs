@@ -14,6 +14,8 @@ use super::view::View;
 use crate::block::{NO_SERIES, Number, ReadError};
 use crate::head::Mark;
 
+/// Label sets made before their memory is charged for.
+const LABELS_AT_ONCE: usize = 4096;
 /// No number.
 const NONE: Number = Number::MAX;
 
@@ -293,7 +295,13 @@ impl SampleSource for Engine {
         budget: &Budget,
     ) -> Result<Found<Labels>, SourceError> {
         let found = self.found(tenant, any_of, range, budget)?;
-        let mut items: Vec<Labels> = self.shared.table.labels_of(&found.ids);
+        let mut items: Vec<Labels> = Vec::with_capacity(found.ids.len() + found.others.len());
+        for ids in found.ids.chunks(LABELS_AT_ONCE) {
+            let some = self.shared.table.labels_of(ids);
+            let bytes = |l: &Labels| (l.as_bytes().len() + size_of::<Labels>()) as u64;
+            budget.bytes(some.iter().map(bytes).sum())?;
+            items.extend(some);
+        }
         items.extend(found.others);
         items.sort_unstable();
         items.dedup();
