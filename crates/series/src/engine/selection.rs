@@ -386,7 +386,7 @@ impl Selection {
         series * (size_of::<SeriesId>() + size_of::<Mark>() + size_of::<Newest>() + columns * size_of::<Number>())
     }
 
-    /// Samples of an entry's chunks that overlap the range; none where they are damaged.
+    /// Samples of an entry's chunks that reading it surely counts; none where they are damaged.
     fn chunk_samples(&self, index: usize, chunks: &mut Vec<Chunk>) -> u64 {
         let mut samples = 0;
         for source in self.sources.iter().filter(|s| s.block.range().overlaps(&self.range)) {
@@ -399,8 +399,13 @@ impl Selection {
             };
             chunks.clear();
             let _ = directory.chunks(number, chunks);
-            let overlapping = chunks.iter().filter(|c| c.range().overlaps(&self.range));
-            samples += overlapping.map(|c| u64::from(c.count)).sum::<u64>();
+            let range = &self.range;
+            // of floats, only those within the range count
+            let counts = |c: &&Chunk| match c.histograms {
+                true => c.range().overlaps(range),
+                false => range.contains(c.min_ms) && range.contains(c.max_ms),
+            };
+            samples += chunks.iter().filter(counts).map(|c| u64::from(c.count)).sum::<u64>();
         }
         samples
     }
