@@ -8,6 +8,7 @@ mod admin;
 mod answer;
 mod auth;
 mod body;
+mod budgets;
 mod cards;
 mod config;
 mod connection;

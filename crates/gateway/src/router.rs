@@ -14,7 +14,9 @@ use model::TenantId;
 use crate::answer::{Refusal, empty, text};
 use crate::auth::check_origin;
 use crate::parts::App;
-use crate::{admin, cards, cors, federate, ingest, keeping, live, read, remote_read, self_metrics, slow, status, ui};
+use crate::{
+    admin, budgets, cards, cors, federate, ingest, keeping, live, read, remote_read, self_metrics, slow, status, ui,
+};
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
 const TENANTS: &str = "/tenants/";
@@ -65,6 +67,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .route("/api/v1/status/flags", get(status::flags))
         .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
         .route("/api/v1/status/slow_queries", get(slow::slow_queries))
+        .route("/api/v1/status/cardinality", get(budgets::cardinality))
         .route("/api/v1/status/tsdb", get(read::status_tsdb))
         .route("/api/v1/status/walreplay", get(status::walreplay))
         // Overseer's own

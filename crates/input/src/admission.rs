@@ -4,7 +4,9 @@ use model::{
     Batch, DeltaRow, ExemplarRow, Histogram, HistogramRow, Labels, LabelsBuilder, MetadataRow, MetricKind, Reject,
     RejectReason, SampleLimits, SampleSink, SeriesId, TenantId,
 };
-use series::table::{SeriesTable, Session};
+use series::table::{SeriesLimits, SeriesTable, Session, TableFull};
+
+use crate::guard::CardinalityGuard;
 
 /// Exemplar labels in all, in bytes of names and values (OpenMetrics: 128 characters).
 const EXEMPLAR_LABEL_BYTES_MAX: usize = 512;
@@ -18,6 +20,7 @@ const HELP_BYTES_MAX: usize = 1024;
 pub struct Intake {
     table: Arc<SeriesTable>,
     limits: Arc<SampleLimits>,
+    guard: Arc<CardinalityGuard>,
 }
 
 impl Intake {
@@ -25,7 +28,13 @@ impl Intake {
         Intake {
             table,
             limits: Arc::new(limits),
+            guard: Arc::default(),
         }
+    }
+
+    /// Budgets of series that were used up.
+    pub fn guard(&self) -> &CardinalityGuard {
+        &self.guard
     }
 
     /// Starts one batch of a tenant. `now_ms` is the server's clock, against which timestamps are judged.
@@ -40,6 +49,8 @@ impl Intake {
             batch: Batch::new(tenant),
             rejects: Vec::new(),
             timestamp_examples: Vec::new(),
+            full: Vec::new(),
+            guard: &self.guard,
             rejected_samples: 0,
             rejected: [0; REASONS],
         }
@@ -53,6 +64,9 @@ impl Intake {
         &self.table
     }
 }
+
+/// Budgets of series told apart in one request.
+const BUDGETS_MAX: usize = 16;
 
 const REASONS: usize = 8;
 
@@ -114,8 +128,18 @@ pub struct Admission<'a> {
     batch: Batch,
     rejects: Vec<Reject>,
     timestamp_examples: Vec<(SeriesId, i64)>,
+    full: Vec<Full>,
+    guard: &'a CardinalityGuard,
     rejected_samples: u64,
     rejected: [u64; REASONS],
+}
+
+/// A budget of series that was used up, and the first rejection that came of it.
+struct Full {
+    full: TableFull,
+    metric: String,
+    series: u64,
+    place: usize,
 }
 
 impl Admission<'_> {
@@ -128,9 +152,16 @@ impl Admission<'_> {
             batch,
             mut rejects,
             now_ms,
+            guard,
             ..
         } = self;
         drop(session); // labels are read below, without the session's lock
+        for f in self.full {
+            let breach = guard.refused(table, f.full, &f.metric, f.series, now_ms);
+            if let Some(reject) = rejects.get_mut(f.place) {
+                reject.detail = breach.describe();
+            }
+        }
         for (series, at_ms) in self.timestamp_examples {
             if rejects.len() < limits.reject_examples_max {
                 let detail = if at_ms < limits.oldest_ms {
@@ -203,6 +234,28 @@ impl Admission<'_> {
         }
     }
 
+    /// The label to blame is looked up at the end, when the table is free, once for each budget.
+    #[cold]
+    fn refuse_series(&mut self, full: TableFull, labels: &LabelsBuilder) {
+        let metric = labels.pairs().find(|(n, _)| *n == model::METRIC_NAME.as_bytes());
+        let metric = metric.map_or(&[][..], |(_, v)| v);
+        let known = self
+            .full
+            .iter()
+            .position(|f| f.full == full && f.metric.as_bytes() == metric);
+        match known {
+            Some(at) => self.full[at].series += 1,
+            None if self.full.len() < BUDGETS_MAX => self.full.push(Full {
+                full,
+                metric: String::from_utf8_lossy(metric).into_owned(),
+                series: 1,
+                place: self.rejects.len(),
+            }),
+            None => {}
+        }
+        self.note(RejectReason::SeriesBudget, subject(labels), full.to_string(), 0);
+    }
+
     /// The first limit these labels pass, in words.
     fn over_limit(&self, labels: &LabelsBuilder) -> Option<String> {
         let l = self.limits;
@@ -254,14 +307,14 @@ impl SampleSink for Admission<'_> {
                 return None;
             }
         };
-        match self.session.define(raw, canonical, Some(self.limits.series_max)) {
+        let limits = SeriesLimits {
+            tenant: self.limits.series_max,
+            metric: self.limits.metric_series_max,
+        };
+        match self.session.define(raw, canonical, Some(limits)) {
             Ok(id) => Some(id),
-            Err(_) => {
-                let detail = format!(
-                    "a new series, but the tenant already has {} (limits.series_max); existing series go on",
-                    self.limits.series_max
-                );
-                self.note(RejectReason::SeriesBudget, subject(labels), detail, 0);
+            Err(full) => {
+                self.refuse_series(full, labels);
                 None
             }
         }

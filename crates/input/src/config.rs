@@ -18,6 +18,8 @@ pub struct LimitsConfig {
     pub ahead_seconds_max: u32,
     /// Series a tenant may have that were written within a day; existing ones go on when it is reached.
     pub series_max: usize,
+    /// Series of one metric that were written within a day; existing ones go on when it is reached.
+    pub metric_series_max: usize,
     /// Bytes of a request body as it arrives.
     pub body_bytes_max: usize,
     /// Bytes of a request body after decompression.
@@ -33,6 +35,7 @@ impl Default for LimitsConfig {
             label_value_bytes_max: l.label_value_bytes_max,
             ahead_seconds_max: (l.ahead_ms_max / 1000) as u32,
             series_max: l.series_max,
+            metric_series_max: l.metric_series_max,
             body_bytes_max: 32 << 20,
             decoded_bytes_max: 32 << 20,
         }
@@ -47,6 +50,7 @@ impl LimitsConfig {
             label_value_bytes_max: self.label_value_bytes_max,
             ahead_ms_max: i64::from(self.ahead_seconds_max) * 1000,
             series_max: self.series_max,
+            metric_series_max: self.metric_series_max,
             ..SampleLimits::default()
         }
     }

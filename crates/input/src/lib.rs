@@ -6,12 +6,14 @@
 
 mod admission;
 mod config;
+mod guard;
 mod publisher;
 mod scrape;
 mod ways;
 
 pub use admission::{Admission, Intake, Outcome};
 pub use config::{LimitsConfig, ScrapeConfig, ScrapeJob};
+pub use guard::{Breach, CardinalityGuard};
 pub use publisher::{PublishError, Publisher};
 pub use scrape::{Scraper, TargetHealth};
 pub use ways::{Way, WayCounts, Ways};

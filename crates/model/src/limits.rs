@@ -13,6 +13,8 @@ pub struct SampleLimits {
     pub oldest_ms: i64,
     /// Active series of a tenant; existing ones go on when it is reached.
     pub series_max: usize,
+    /// Series of one metric of a tenant; existing ones go on when it is reached.
+    pub metric_series_max: usize,
     /// Rejections described in an answer; the rest is counted.
     pub reject_examples_max: usize,
 }
@@ -26,6 +28,7 @@ impl Default for SampleLimits {
             ahead_ms_max: 10 * 60 * 1000,
             oldest_ms: 0,
             series_max: 5_000_000,
+            metric_series_max: 1_000_000,
             reject_examples_max: 10,
         }
     }

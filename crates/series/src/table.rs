@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use model::{Budget, BudgetError, Cardinality, CardinalityRow, Labels, Matcher, SeriesId, TenantId};
+use hashbrown::{HashMap, HashSet};
+use model::{Budget, BudgetError, Cardinality, CardinalityRow, Labels, METRIC_NAME, Matcher, SeriesId, TenantId};
 
 mod hash;
 mod index;
@@ -31,13 +32,39 @@ const SLICE: usize = 1024;
 /// Calls after which a session that defines lets others in.
 const TURN: u32 = 512;
 
-/// The tenant's budget of series is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("tenant {tenant} already has {limit} series (limit series_max)")]
-pub struct TableFull {
-    pub tenant: TenantId,
-    pub limit: usize,
+/// Series there may be; those that exist are found regardless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesLimits {
+    /// Of a tenant.
+    pub tenant: usize,
+    /// Of a tenant and one metric name.
+    pub metric: usize,
 }
+
+/// A budget of series is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableFull {
+    #[error("tenant {tenant} already has {limit} series (limit series_max)")]
+    Tenant { tenant: TenantId, limit: usize },
+    #[error("a metric of tenant {tenant} already has {limit} series (limit metric_series_max)")]
+    Metric { tenant: TenantId, limit: usize },
+}
+
+/// What makes a metric, or a tenant, have so many series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// Series it has.
+    pub series: u64,
+    /// Series that were looked at: the newest.
+    pub looked_at: u64,
+    /// Labels and how many values they have among those, most first.
+    pub labels: Vec<(String, u64)>,
+}
+
+/// Series looked at, at most, to find who is to blame.
+const BLAME_SERIES_MAX: usize = 8192;
+/// Labels named.
+const BLAME_LABELS_MAX: usize = 5;
 
 /// All series of this process.
 pub struct SeriesTable {
@@ -97,8 +124,8 @@ impl SeriesTable {
         }
     }
 
-    /// The series of canonical label bytes, made when it is new. `limit`: series the tenant may have.
-    pub fn intern(&self, tenant: TenantId, labels: &[u8], limit: Option<usize>) -> Result<SeriesId, TableFull> {
+    /// The series of canonical label bytes, made when it is new.
+    pub fn intern(&self, tenant: TenantId, labels: &[u8], limit: Option<SeriesLimits>) -> Result<SeriesId, TableFull> {
         write(&self.index).intern(tenant, labels, limit)
     }
 
@@ -276,6 +303,46 @@ impl SeriesTable {
             }
         }
         out
+    }
+
+    /// Which labels make the series of a metric (of the whole tenant without one) so many; `None` when it has none that
+    /// are visible.
+    pub fn blame(&self, tenant: TenantId, metric: Option<&str>) -> Option<Blame> {
+        let (newest, series) = {
+            let index = read(&self.index);
+            let t = index.tenant(tenant)?;
+            let set = match metric {
+                None => t.all.to_set(),
+                Some(metric) => {
+                    let slot = index.names[*t.names.get(METRIC_NAME)? as usize].tenant;
+                    let pair = index.find_value(slot, METRIC_NAME, metric)?;
+                    index.pairs[pair as usize].postings.to_set()
+                }
+            };
+            let newest: Vec<u32> = set.iter().rev().take(BLAME_SERIES_MAX).collect();
+            (newest, set.len())
+        };
+        let mut values: HashMap<u32, HashSet<u32>> = HashMap::new();
+        for slice in newest.chunks(SLICE) {
+            let index = read(&self.index);
+            for &id in slice {
+                for &p in index.pairs_of(SeriesId(id)) {
+                    values.entry(index.pairs[p as usize].name).or_default().insert(p);
+                }
+            }
+        }
+        let index = read(&self.index);
+        let mut labels: Vec<(String, u64)> = values
+            .iter()
+            .filter_map(|(name, values)| Some((index.names.get(*name as usize)?.text.to_string(), values.len() as u64)))
+            .collect();
+        labels.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        labels.truncate(BLAME_LABELS_MAX);
+        (series > 0).then_some(Blame {
+            series,
+            looked_at: newest.len() as u64,
+            labels,
+        })
     }
 
     /// Counts of visible series for the status page; `chunks`, `min_ms` and `max_ms` are the caller's to fill in.
@@ -505,8 +572,7 @@ impl Session<'_> {
     }
 
     /// The series of canonical label bytes, made when it is new; `raw` (when not empty) is remembered as its spelling.
-    /// `limit`: series the tenant may have; series that exist are found regardless.
-    pub fn define(&mut self, raw: &[u8], labels: &[u8], limit: Option<usize>) -> Result<SeriesId, TableFull> {
+    pub fn define(&mut self, raw: &[u8], labels: &[u8], limit: Option<SeriesLimits>) -> Result<SeriesId, TableFull> {
         if !matches!(&self.held, Held::Write(_, left) if *left > 0) {
             self.held = Held::Nothing;
             self.held = Held::Write(write(&self.table.spellings), TURN);

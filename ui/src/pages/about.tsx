@@ -20,7 +20,15 @@ interface Slow {
   queries: { time: string; query: string; durationSeconds: number; samples: number; series: number; outcome: string; error?: string }[];
 }
 
+interface Budgets {
+  seriesMax: number;
+  metricSeriesMax: number;
+  series: number;
+  breaches: { metric: string; setting: string; refused: number; lastMs: number; detail: string }[];
+}
+
 export function About() {
+  const [budgets, setBudgets] = useState<Budgets | null>(null);
   const [slow, setSlow] = useState<Slow | null>(null);
   const [stats, setStats] = useState<Head | null>(null);
   const [error, setError] = useState<string | null>(null);
@@ -28,6 +36,7 @@ export function About() {
   useEffect(() => {
     const abort = new AbortController();
     prom<Head>('/api/v1/status/tsdb?limit=12', abort.signal).then(setStats, (e: unknown) => !abort.signal.aborted && setError(e instanceof Error ? explain(e) : String(e)));
+    prom<Budgets>('/api/v1/status/cardinality', abort.signal).then(setBudgets, () => undefined);
     prom<Slow>('/api/v1/status/slow_queries', abort.signal).then(setSlow, () => undefined);
     get<{ data?: Record<string, string> }>('/api/v1/status/buildinfo', abort.signal).then((b) => setSchema(b.data ?? null), () => undefined);
     return () => abort.abort();
@@ -47,6 +56,7 @@ export function About() {
       ]
     : [];
   if (head?.numSeries !== undefined) rows.push(['Series', formatCount(head.numSeries)]);
+  if (budgets) rows.push(['Series budget', `${formatCount(budgets.seriesMax)}, of one metric ${formatCount(budgets.metricSeriesMax)}`]);
   if (head?.numLabelPairs !== undefined) rows.push(['Label pairs', formatCount(head.numLabelPairs)]);
   return (
     <div class="page about">
@@ -64,6 +74,11 @@ export function About() {
         </dl>
       </section>
       {error !== null && <div class="notice bad">{error}</div>}
+      {budgets?.breaches.map((b) => (
+        <div class="notice bad" key={b.metric + b.setting}>
+          Series were refused: {b.detail}. {formatCount(b.refused)} so far, the last {formatPoint(b.lastMs - (b.lastMs % 1000), utc.value, true)}.
+        </div>
+      ))}
       <div class="tables">
         <Counts title="Series by metric" list={stats?.seriesCountByMetricName} onPick={(name) => go('/explore', { q: name })} />
         <Counts title="Values by label" list={stats?.labelValueCountByLabelName} onPick={(name) => go('/explore', { q: `topk(20, count by (${name}) ({${name}!=""}))`, tab: 'table' })} />

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use model::{Labels, METRIC_NAME, SeriesId, TenantId};
 
-use super::TableFull;
 use super::hash::{label_hash, short, short_numbers};
 use super::postings::Postings;
+use super::{SeriesLimits, TableFull};
 
 /// What a series is at the moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Index {
         &mut self,
         tenant: TenantId,
         labels: &[u8],
-        limit: Option<usize>,
+        limit: Option<SeriesLimits>,
     ) -> Result<SeriesId, TableFull> {
         let slot = self.tenant_slot(tenant);
         let mut found = std::mem::take(&mut self.found);
@@ -241,12 +241,20 @@ impl Index {
             self.found = found;
             return Ok(id);
         }
-        let limit = limit.unwrap_or(usize::MAX);
-        let full = TableFull { tenant, limit };
+        let limits = limit.unwrap_or(SeriesLimits {
+            tenant: usize::MAX,
+            metric: usize::MAX,
+        });
         let too_many = found.len() > usize::from(u16::MAX) || self.pair_ids.len() + found.len() > u32::MAX as usize;
+        let limit = limits.tenant;
         if self.tenants[slot as usize].series >= limit || too_many || self.series.len() >= MISSING as usize {
             self.found = found;
-            return Err(full);
+            return Err(TableFull::Tenant { tenant, limit });
+        }
+        if limits.metric < usize::MAX && self.series_of_metric(labels, &found) >= limits.metric {
+            self.found = found;
+            let limit = limits.metric;
+            return Err(TableFull::Metric { tenant, limit });
         }
         let mut rest = labels;
         for pair in found.iter_mut() {
@@ -262,6 +270,20 @@ impl Index {
         std::mem::swap(&mut self.last, &mut found);
         self.found = found;
         Ok(id)
+    }
+
+    /// Series that have the metric name of these labels, seen and unseen. `found`: the labels' pairs.
+    fn series_of_metric(&self, labels: &[u8], found: &[u32]) -> usize {
+        let mut rest = labels;
+        for &pair in found {
+            let Some((text, name)) = split_pair(&mut rest) else {
+                break;
+            };
+            if text[name] == *METRIC_NAME.as_bytes() {
+                return self.pairs.get(pair as usize).map_or(0, |p| p.uses as usize);
+            }
+        }
+        0
     }
 
     fn add_pair(&mut self, tenant: u32, text: &[u8], name: std::ops::Range<usize>) -> u32 {

@@ -12,6 +12,8 @@ fn table() -> SeriesTable {
     SeriesTable::new([7; 16])
 }
 
+const FEW: SeriesLimits = SeriesLimits { tenant: 1, metric: 1 };
+
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied())
 }
@@ -96,13 +98,16 @@ fn eight_spellings_are_remembered() {
 fn a_full_tenant_keeps_its_series() {
     let t = table();
     let mut s = t.session(T);
-    let a = s.define(b"a", labels(&[("a", "1")]).as_bytes(), Some(1)).unwrap();
-    let full = s.define(b"b", labels(&[("a", "2")]).as_bytes(), Some(1)).unwrap_err();
-    assert_eq!(full, TableFull { tenant: T, limit: 1 });
-    assert_eq!(s.define(b"c", labels(&[("a", "1")]).as_bytes(), Some(1)), Ok(a));
+    let a = s.define(b"a", labels(&[("a", "1")]).as_bytes(), Some(FEW)).unwrap();
+    let full = s.define(b"b", labels(&[("a", "2")]).as_bytes(), Some(FEW)).unwrap_err();
+    assert_eq!(full, TableFull::Tenant { tenant: T, limit: 1 });
+    assert_eq!(s.define(b"c", labels(&[("a", "1")]).as_bytes(), Some(FEW)), Ok(a));
     assert_eq!(s.known(b"c"), Some(a));
     drop(s);
-    assert!(t.intern(TenantId(2), labels(&[("a", "2")]).as_bytes(), Some(1)).is_ok());
+    assert!(
+        t.intern(TenantId(2), labels(&[("a", "2")]).as_bytes(), Some(FEW))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -353,4 +358,29 @@ proptest! {
         prop_assert_eq!(s.known(&raw), (!raw.is_empty()).then_some(id));
         prop_assert_eq!(s.known(&other).is_some(), other == raw && !raw.is_empty());
     }
+}
+
+#[test]
+fn a_metric_has_a_budget_and_a_label_to_blame() {
+    let t = SeriesTable::new([1; 16]);
+    let limits = SeriesLimits {
+        tenant: 100,
+        metric: 20,
+    };
+    let define = |metric: &str, user: usize| {
+        let user = user.to_string();
+        let l = labels(&[("__name__", metric), ("job", "api"), ("user", &user)]);
+        t.intern(T, l.as_bytes(), Some(limits))
+    };
+    let ids: Vec<SeriesId> = (0..20).map(|user| define("hits", user).unwrap()).collect();
+    assert_eq!(define("hits", 20), Err(TableFull::Metric { tenant: T, limit: 20 }));
+    assert_eq!(define("hits", 7), Ok(ids[7]));
+    define("misses", 0).unwrap();
+    assert_eq!(t.blame(T, Some("hits")), None, "none is visible yet");
+    t.set_visible(&ids);
+    let blame = t.blame(T, Some("hits")).unwrap();
+    assert_eq!((blame.series, blame.looked_at), (20, 20));
+    assert_eq!(blame.labels[0], ("user".to_owned(), 20));
+    assert_eq!(t.blame(T, None).unwrap().series, 20);
+    assert_eq!(t.blame(T, Some("none")), None);
 }
