@@ -166,6 +166,12 @@ pub(crate) struct RetentionArgs {
 /// Example: overseer verify --data-dir /var/lib/overseer
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
+    /// Of the server that runs on this machine: it makes a snapshot, which is checked and deleted.
+    #[arg(long)]
+    pub(crate) snapshot: bool,
+    /// That server. Default: the configured listen address.
+    #[arg(long, value_name = "URL", requires = "snapshot")]
+    pub(crate) url: Option<String>,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

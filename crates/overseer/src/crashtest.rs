@@ -14,15 +14,16 @@ use serde_json::json;
 use crate::cli::{CrashtestArgs, Settings};
 use crate::{Failure, terminal, verify_command};
 use child::{Child, request};
-use ledger::{Ledger, Verdict};
+use ledger::{Ledger, Shape, Verdict};
 
-const WRITERS: u32 = 4;
-/// Series that a writer has at a time, and requests after which it takes others.
-const SERIES: u32 = 20;
-const SERIES_CHANGE_AFTER: u32 = 200;
-/// Samples of a series in one request, and the time between two.
-const SAMPLES: i64 = 5;
-const STEP_MS: i64 = 15_000;
+/// Samples of some hours at a time, so that days and merges come up.
+const SHAPE: Shape = Shape {
+    writers: 4,
+    series: 20,
+    change_after: 200,
+    samples: 5,
+    step_ms: 15_000,
+};
 /// How long a server runs at most before it is killed, and how soon one that is not even ready.
 const LIFE_MS: u64 = 1_500;
 const EARLY_MS: u64 = 150;
@@ -31,7 +32,7 @@ const EARLY_ONE_IN: u64 = 5;
 /// How far behind the present the writers begin: later samples than the present are refused.
 const BEHIND_MS: i64 = 300 * 24 * 3600 * 1000;
 /// Samples kept in mind; when they are reached no more are written.
-const SENT_MAX: usize = 20_000_000;
+const SENT_MAX: usize = 100_000_000;
 /// Up to so many samples everything is looked at after each kill, then what the last cycles wrote; at the end all.
 const LOOK_MAX: usize = 300_000;
 
@@ -62,7 +63,7 @@ pub(crate) fn run(settings: &Settings, ask: &CrashtestArgs) -> Result<(), Failur
     let began = host.clock.monotonic();
     let until = began + Duration::from_secs(u64::from(ask.seconds));
     let start_ms = host.clock.now_ms() - BEHIND_MS;
-    let ledger = Mutex::new(Ledger::new(start_ms, WRITERS));
+    let ledger = Mutex::new(Ledger::new(start_ms, SHAPE));
     let mut figures = Figures::default();
     let mut total = Verdict::default();
     let mut cycle = 0;
@@ -91,7 +92,7 @@ pub(crate) fn run(settings: &Settings, ask: &CrashtestArgs) -> Result<(), Failur
         total.add(&verdict);
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for writer in 0..WRITERS {
+            for writer in 0..SHAPE.writers {
                 let (address, ledger, stop) = (&address, &ledger, &stop);
                 scope.spawn(move || write(address, ledger, stop, writer));
             }
@@ -168,7 +169,7 @@ fn write(address: &str, ledger: &Mutex<Ledger>, stop: &AtomicBool, writer: u32) 
             if ledger.counts().1 >= SENT_MAX {
                 return;
             }
-            ledger.next(writer, SERIES, SERIES_CHANGE_AFTER, SAMPLES, STEP_MS)
+            ledger.next(writer)
         };
         let mut body = String::new();
         for &(id, at_ms) in &keys {

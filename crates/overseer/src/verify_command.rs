@@ -3,12 +3,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host::{Host, Lock};
+use http::Method;
 use series::table::SeriesTable;
 use store::RecordDecode;
 
 use crate::cli::{Settings, VerifyArgs};
 use crate::data_dir::{self, LOCK};
 use crate::progress::{Progress, bytes};
+use crate::server_client::ServerClient;
 use crate::{Failure, config, terminal};
 
 /// Findings printed one by one; `--json` has them all.
@@ -51,9 +53,14 @@ pub(crate) struct Checked {
 pub(crate) fn run(settings: &Settings, ask: &VerifyArgs) -> Result<(), Failure> {
     let (config, _) = config::load(settings)?;
     let host = Host::real();
-    let path = config.data_dir.unwrap_or_else(data_dir::default_path);
-    let _lock = hold(&host, &path)?;
-    let checked = check(&host, &path)?;
+    let checked = if ask.snapshot {
+        let server = ServerClient::new(settings, &config, ask.url.as_deref())?;
+        check_snapshot(&host, &server)?
+    } else {
+        let path = config.data_dir.unwrap_or_else(data_dir::default_path);
+        let _lock = hold(&host, &path)?;
+        check(&host, &path)?
+    };
     if ask.json {
         let text = serde_json::to_string_pretty(&checked).map_err(|e| Failure::failed(e.to_string()))?;
         terminal::say(&text);
@@ -88,16 +95,30 @@ fn hold(host: &Host, path: &Path) -> Result<Option<Box<dyn Lock>>, Failure> {
     match host.files.lock(&lock) {
         Ok(held) => Ok(Some(held)),
         Err(e) if e.kind() == ErrorKind::WouldBlock => Err(Failure::misuse(format!(
-            "{}: a running Overseer uses this data directory. Stop it first, or make a snapshot \
-             (curl -X POST http://ADDRESS/api/v1/admin/snapshot) and check that: \
-             overseer verify --data-dir {}/snapshots/NAME",
-            path.display(),
+            "{}: a running Overseer uses this data directory. Stop it first, or check a snapshot of what it has now: \
+             overseer verify --snapshot",
             path.display()
         ))),
         // a medium that cannot be written has no server either
         Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => Ok(None),
         Err(e) => Err(Failure::misuse(format!("{}: {e}", lock.display()))),
     }
+}
+
+/// Checks what a running server has in files. What it could not use is missing in the snapshot as well, and found.
+fn check_snapshot(host: &Host, server: &ServerClient) -> Result<Checked, Failure> {
+    // what keeps a check from being made is no damage
+    let cannot = |f: Failure| Failure::misuse(f.message);
+    let made = server.call(Method::POST, "/api/v1/admin/snapshot").map_err(cannot)?;
+    let (name, path) = (
+        made["name"].as_str().unwrap_or_default(),
+        made["path"].as_str().unwrap_or_default(),
+    );
+    let checked = check(host, Path::new(path));
+    if let Err(f) = server.call(Method::DELETE, &format!("/api/v1/admin/snapshots/{name}")) {
+        terminal::complain(&format!("the snapshot {name} was not deleted: {}", f.message));
+    }
+    checked
 }
 
 /// Reads and checks every stored byte below `path`, which nobody may be using.

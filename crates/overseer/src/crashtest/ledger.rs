@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -62,14 +62,28 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// How requests are made: what was sent follows from it and from the number of requests.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) writers: u32,
+    /// Series that a writer has at a time, and requests after which it takes others.
+    pub(super) series: u32,
+    pub(super) change_after: u32,
+    /// Samples of a series in one request, and the time between two.
+    pub(super) samples: u32,
+    pub(super) step_ms: i64,
+}
+
+/// Series numbers of one writer.
+const NUMBERS: u32 = 1_000_000;
+
 /// What was sent, and what of it must be there.
 pub(super) struct Ledger {
     start_ms: i64,
-    /// By time first: slices of it are looked at.
-    sent: BTreeMap<(i64, u32), bool>,
+    shape: Shape,
+    /// Of each writer, whether each sample must be there, in the order in which they were sent.
+    must: Vec<Vec<bool>>,
     acknowledged: usize,
-    /// Next time and requests so far, by writer.
-    writers: Vec<(i64, u32)>,
     /// Where the writers stood when each cycle began.
     cycles: Vec<i64>,
 }
@@ -83,56 +97,96 @@ pub(super) fn value_of(id: u32, at_ms: i64) -> u64 {
 }
 
 impl Ledger {
-    pub(super) fn new(start_ms: i64, writers: u32) -> Ledger {
-        let start_ms = start_ms / 1000 * 1000;
+    pub(super) fn new(start_ms: i64, shape: Shape) -> Ledger {
         Ledger {
-            start_ms,
-            sent: BTreeMap::new(),
+            start_ms: start_ms / 1000 * 1000,
+            shape,
+            must: vec![Vec::new(); shape.writers as usize],
             acknowledged: 0,
-            writers: vec![(start_ms, 0); writers as usize],
             cycles: Vec::new(),
         }
     }
 
+    /// Samples of one request.
+    fn each(&self) -> usize {
+        (self.shape.series * self.shape.samples) as usize
+    }
+
+    /// The time behind the last one of a writer.
+    fn time_of(&self, must: &[bool]) -> i64 {
+        let slots = (must.len() / self.each()) as i64 * i64::from(self.shape.samples);
+        self.start_ms + slots * self.shape.step_ms
+    }
+
     pub(super) fn begin_cycle(&mut self) {
-        let at = self.writers.iter().map(|w| w.0).min().unwrap_or(self.start_ms);
-        self.cycles.push(at);
+        let at = self.must.iter().map(|m| self.time_of(m)).min();
+        self.cycles.push(at.unwrap_or(self.start_ms));
     }
 
     /// The samples of a writer's next request, noted as sent.
-    pub(super) fn next(&mut self, writer: u32, series: u32, change_after: u32, samples: i64, step_ms: i64) -> Vec<Key> {
-        let Some((at_ms, round)) = self.writers.get_mut(writer as usize) else {
+    pub(super) fn next(&mut self, writer: u32) -> Vec<Key> {
+        let (shape, each) = (self.shape, self.each());
+        let Some(must) = self.must.get(writer as usize) else {
             return Vec::new();
         };
-        let first = writer * 1_000_000 + *round / change_after * series;
-        let mut keys = Vec::new();
-        for n in 0..series {
-            keys.extend((0..samples).map(|i| (first + n, *at_ms + i * step_ms)));
+        let round = (must.len() / each) as u32;
+        let at_ms = self.time_of(must);
+        let first = writer * NUMBERS + round / shape.change_after * shape.series;
+        let mut keys = Vec::with_capacity(each);
+        for n in 0..shape.series {
+            keys.extend((0..shape.samples).map(|i| (first + n, at_ms + i64::from(i) * shape.step_ms)));
         }
-        *at_ms += samples * step_ms;
-        *round += 1;
-        self.sent.extend(keys.iter().map(|&(id, at)| ((at, id), false)));
+        let len = must.len() + each;
+        self.must[writer as usize].resize(len, false);
         keys
     }
 
+    /// Writer and place of a sample, when it was sent.
+    fn place(&self, (id, at_ms): Key) -> Option<(usize, usize)> {
+        let s = self.shape;
+        let (writer, number) = ((id / NUMBERS) as usize, id % NUMBERS);
+        let since = at_ms
+            .checked_sub(self.start_ms)
+            .filter(|t| *t >= 0 && t % s.step_ms == 0)?;
+        let slot = usize::try_from(since / s.step_ms).ok()?;
+        let (round, i) = (slot / s.samples as usize, slot % s.samples as usize);
+        let of_round = round / s.change_after as usize * s.series as usize;
+        let n = (number as usize)
+            .checked_sub(of_round)
+            .filter(|n| *n < s.series as usize)?;
+        let place = round * self.each() + n * s.samples as usize + i;
+        (place < self.must.get(writer)?.len()).then_some((writer, place))
+    }
+
+    fn key(&self, writer: usize, place: usize) -> Key {
+        let s = self.shape;
+        let (round, within) = (place / self.each(), place % self.each());
+        let (n, i) = (within / s.samples as usize, within % s.samples as usize);
+        let of_round = round / s.change_after as usize * s.series as usize;
+        let id = writer as u32 * NUMBERS + (of_round + n) as u32;
+        (id, self.start_ms + (round * s.samples as usize + i) as i64 * s.step_ms)
+    }
+
     pub(super) fn acknowledge(&mut self, keys: &[Key]) {
-        for &(id, at) in keys {
-            self.must(at, id);
+        for &key in keys {
+            self.must_have(key);
         }
     }
 
-    fn must(&mut self, at_ms: i64, id: u32) {
-        if let Some(must) = self.sent.get_mut(&(at_ms, id))
-            && !*must
-        {
-            *must = true;
+    /// Notes that a sample must be there from now on; whether it was sent.
+    fn must_have(&mut self, key: Key) -> bool {
+        let Some((writer, place)) = self.place(key) else {
+            return false;
+        };
+        if !std::mem::replace(&mut self.must[writer][place], true) {
             self.acknowledged += 1;
         }
+        true
     }
 
     /// Samples that must be there, and all that were sent.
     pub(super) fn counts(&self) -> (usize, usize) {
-        (self.acknowledged, self.sent.len())
+        (self.acknowledged, self.must.iter().map(Vec::len).sum())
     }
 
     /// Ranges of time, both ends included, of at most about `each` samples.
@@ -143,17 +197,16 @@ impl Ledger {
             let n = self.cycles.len().saturating_sub(CYCLES_BACK + 1);
             self.cycles.get(n).copied().unwrap_or(self.start_ms)
         };
+        let end = self.must.iter().map(|m| self.time_of(m)).max().unwrap_or(from);
+        let at_once = (self.shape.writers * self.shape.series) as usize;
+        let span = (each / at_once).max(1) as i64 * self.shape.step_ms;
         let mut slices = Vec::new();
-        let (mut begin, mut count, mut last) = (from, 0, from);
-        for &(at, _) in self.sent.range((from, 0)..).map(|(k, _)| k) {
-            if count >= each && at > last {
-                slices.push((begin, last));
-                (begin, count) = (last + 1, 0);
-            }
-            count += 1;
-            last = at;
+        let mut at = from;
+        while at < end {
+            let to = (at + span).min(end) - 1;
+            slices.push((at, to));
+            at = to + 1;
         }
-        slices.push((begin, last));
         slices
     }
 
@@ -166,7 +219,7 @@ impl Ledger {
         verdict: &mut Verdict,
     ) -> Result<(), String> {
         let answer: Value = serde_json::from_slice(body).map_err(|e| format!("an answer is no JSON: {e}"))?;
-        let mut seen: BTreeMap<(i64, u32), u32> = BTreeMap::new();
+        let mut seen: HashSet<Key> = HashSet::new();
         for series in answer["data"]["result"].as_array().into_iter().flatten() {
             let id = series["metric"]["id"].as_str().and_then(|id| id.parse().ok());
             let id: u32 = id.ok_or("a series without its id")?;
@@ -176,30 +229,30 @@ impl Ledger {
                     continue;
                 }
                 verdict.looked_at += 1;
-                *seen.entry((at, id)).or_default() += 1;
-                if !self.sent.contains_key(&(at, id)) {
+                if !seen.insert((id, at)) {
+                    verdict.duplicate += 1;
+                    verdict.tell("duplicate", (id, at));
+                }
+                if !self.must_have((id, at)) {
                     verdict.phantom += 1;
                     verdict.tell("phantom", (id, at));
-                    continue;
-                }
-                if point[1].as_str().and_then(|v| v.parse().ok()) != Some(value_of(id, at) as f64) {
+                } else if point[1].as_str().and_then(|v| v.parse().ok()) != Some(value_of(id, at) as f64) {
                     verdict.corrupt += 1;
                     verdict.tell("corrupt", (id, at));
                 }
             }
         }
-        for (&(at, id), &count) in &seen {
-            if count > 1 {
-                verdict.duplicate += 1;
-                verdict.tell("duplicate", (id, at));
-            }
-            self.must(at, id);
-        }
-        let expected = self.sent.range((from_ms, 0)..=(to_ms, u32::MAX));
-        for (&(at, id), _) in expected.filter(|(_, must)| **must) {
-            if !seen.contains_key(&(at, id)) {
-                verdict.lost += 1;
-                verdict.tell("lost", (id, at));
+        // requests that reach into the range
+        let span = i64::from(self.shape.samples) * self.shape.step_ms;
+        let round = |at: i64| ((at - self.start_ms).max(0) / span) as usize;
+        for (writer, must) in self.must.iter().enumerate() {
+            let places = round(from_ms) * self.each()..((round(to_ms) + 1) * self.each()).min(must.len());
+            for place in places.filter(|&p| must[p]) {
+                let key = self.key(writer, place);
+                if (from_ms..=to_ms).contains(&key.1) && !seen.contains(&key) {
+                    verdict.lost += 1;
+                    verdict.tell("lost", key);
+                }
             }
         }
         Ok(())
@@ -222,15 +275,26 @@ mod tests {
         json!({ "data": { "result": result } }).to_string().into_bytes()
     }
 
+    fn ledger(writers: u32, series: u32, samples: u32) -> Ledger {
+        let shape = Shape {
+            writers,
+            series,
+            change_after: 10,
+            samples,
+            step_ms: 1000,
+        };
+        Ledger::new(1_000_000, shape)
+    }
+
     #[test]
     fn each_fault_is_seen() {
-        let mut ledger = Ledger::new(1_000_000, 1);
-        let keys = ledger.next(0, 2, 10, 2, 1000);
+        let mut ledger = ledger(1, 2, 2);
+        let keys = ledger.next(0);
         assert_eq!(keys, [(0, 1_000_000), (0, 1_001_000), (1, 1_000_000), (1, 1_001_000)]);
         ledger.acknowledge(&keys[..3]);
         let row = |(id, at): Key| (id, at, value_of(id, at));
         let (from, to) = ledger.slices(true, 100)[0];
-        assert_eq!((from, to), (1_000_000, 1_001_000));
+        assert_eq!((from, to), (1_000_000, 1_001_999));
         let mut good = Verdict::default();
         let all: Vec<_> = keys[..3].iter().copied().map(row).collect();
         ledger.compare(&answer(&all), from, to, &mut good).unwrap();
@@ -253,15 +317,39 @@ mod tests {
     }
 
     #[test]
-    fn slices_cover_everything_once() {
-        let mut ledger = Ledger::new(0, 2);
-        for _ in 0..30 {
-            ledger.next(0, 3, 10, 5, 1000);
-            ledger.next(1, 3, 10, 5, 1000);
+    fn places_and_keys_are_each_others_inverse_and_slices_cover_all_once() {
+        let mut ledger = ledger(2, 3, 5);
+        let mut all = Vec::new();
+        for round in 0..33 {
+            all.extend(ledger.next(0));
+            if round % 3 == 0 {
+                all.extend(ledger.next(1));
+            }
         }
+        let places: HashSet<(usize, usize)> = all.iter().map(|&k| ledger.place(k).unwrap()).collect();
+        assert_eq!((places.len(), ledger.counts()), (all.len(), (0, all.len())));
+        assert!(places.iter().all(|&(w, p)| all.contains(&ledger.key(w, p))));
+        for phantom in [
+            (0, 999_000),
+            (0, 1_000_500),
+            (3, 1_000_000),
+            (0, 1_051_000),
+            (5_000_000, 1_000_000),
+        ] {
+            assert_eq!(ledger.place(phantom), None, "{phantom:?}");
+        }
+        ledger.acknowledge(&all);
         let slices = ledger.slices(true, 70);
-        assert!(slices.len() > 5);
-        assert!(slices.windows(2).all(|w| w[0].1 + 1 == w[1].0));
-        assert_eq!((slices[0].0, slices.last().unwrap().1), (0, 149_000));
+        assert!(slices.len() > 5 && slices.windows(2).all(|w| w[0].1 + 1 == w[1].0));
+        let mut verdict = Verdict::default();
+        for (from, to) in slices {
+            let rows: Vec<_> = all
+                .iter()
+                .filter(|k| (from..=to).contains(&k.1))
+                .map(|&(id, at)| (id, at, value_of(id, at)))
+                .collect();
+            ledger.compare(&answer(&rows), from, to, &mut verdict).unwrap();
+        }
+        assert_eq!((verdict.is_good(), verdict.looked_at), (true, all.len() as u64));
     }
 }

@@ -82,6 +82,14 @@ fn what_cannot_be_checked_is_neither_clean_nor_damaged() {
     let server = Server::start(&data);
     let (code, _, errors) = verify(&data);
     assert!(code == 2 && errors.contains("running"), "{code} {errors}");
+    server.must_write(&[("__name__", "m")], &[(1_700_000_000_000, 1.0)]);
+    let url = format!("http://{}", server.address);
+    let (code, out, errors) = run(&["verify", "--snapshot", "--url", &url, "--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap_or_default();
+    assert_eq!(code, 0, "{report} {errors}");
+    assert!(report["samples"].as_u64().unwrap() >= 1);
+    assert_eq!(fs::read_dir(data.join("snapshots")).unwrap().count(), 0);
     assert!(server.stop().0.success());
+    assert_eq!(run(&["verify", "--snapshot", "--url", &url]).0, 2);
     assert_eq!(verify(&data).0, 0);
 }
