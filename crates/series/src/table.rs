@@ -501,6 +501,12 @@ impl SeriesTable {
         self.freed.load(Acquire)
     }
 
+    /// Grows whenever an id is freed or given again: while it stays the same, no id below an earlier bound changed labels.
+    pub(crate) fn changes(&self) -> u64 {
+        let index = read(&self.index);
+        self.freed() + index.given_again
+    }
+
     /// Tells series apart that had the same id one after the other.
     pub fn generation(&self, id: SeriesId) -> u8 {
         read(&self.index).series.get(id.index()).map_or(0, |s| s.generation)

@@ -14,8 +14,8 @@ pub(crate) struct LabelOrder {
 }
 
 struct Ranks {
-    /// Count of freed ids at the time.
-    freed: u64,
+    /// Of the table, at the time.
+    changes: u64,
     /// By id.
     rank: Vec<u32>,
 }
@@ -44,8 +44,8 @@ impl LabelOrder {
     /// Ranks of all ids below `bound` at least.
     fn ranks(&self, table: &SeriesTable, bound: usize) -> Arc<Ranks> {
         let mut ranks = self.ranks.lock().unwrap_or_else(|e| e.into_inner());
-        let freed = table.freed();
-        if let Some(known) = ranks.as_ref().filter(|r| r.freed == freed && r.rank.len() >= bound) {
+        let changes = table.changes();
+        if let Some(known) = ranks.as_ref().filter(|r| r.changes == changes && r.rank.len() >= bound) {
             return Arc::clone(known);
         }
         let bound = bound.max(table.id_bound());
@@ -55,7 +55,7 @@ impl LabelOrder {
         for (r, id) in ids.iter().enumerate() {
             rank[id.index()] = r as u32;
         }
-        let fresh = Arc::new(Ranks { freed, rank });
+        let fresh = Arc::new(Ranks { changes, rank });
         *ranks = Some(Arc::clone(&fresh));
         fresh
     }

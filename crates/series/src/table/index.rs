@@ -71,6 +71,8 @@ pub(super) struct Index {
     pair_ids_dead: usize,
     by_pairs: HashTable<u32>,
     free: Vec<u32>,
+    /// Ids that were given again.
+    pub(super) given_again: u64,
     retired: HashMap<u32, u64>,
     /// The pairs found for the series looked up last; the next series often shares most.
     last: Vec<u32>,
@@ -348,6 +350,7 @@ impl Index {
         };
         let id = match self.free.pop() {
             Some(id) => {
+                self.given_again += 1;
                 series.generation = self.series[id as usize].generation.wrapping_add(1);
                 self.series[id as usize] = series;
                 self.hashes[id as usize] = hash;

@@ -186,3 +186,27 @@ fn memory_pressure_seals_and_then_slows() {
     // what is kept free does not count as pressure
     assert_eq!(engine.seal_due(0), None);
 }
+
+/// The order of labels that selections remember goes with the labels.
+#[test]
+fn an_id_that_is_given_again_sorts_by_its_new_labels() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = open(&machine);
+    let mut world = World::new();
+    let apply = |steps: &[u8], world: &mut World| {
+        let rows = steps.iter().map(|s| (*s, 1, 9, false)).collect();
+        let next = engine.applied() + 1;
+        engine.apply(next, &record(&Step::Floats(rows), &table, world).unwrap());
+    };
+    apply(&[5], &mut world);
+    engine.seal().unwrap();
+    engine.compact_all().unwrap();
+    apply(&[7, 0, 1, 2, 6, 3, 4, 8], &mut world);
+    machine.clock.advance(DAY);
+    assert_eq!(engine.retire(engine.applied()).retired, 1);
+    machine.clock.advance(DAY);
+    assert_eq!(engine.retire(engine.applied()).freed, 1);
+    check(&engine, &world);
+    apply(&[5], &mut world);
+    check(&engine, &world);
+}
