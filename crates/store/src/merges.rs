@@ -16,6 +16,8 @@ const TICK: Duration = Duration::from_millis(250);
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// All files are read and checked once in so many seconds: a day, with room for pauses.
 const SCRUB_SECONDS: u64 = 18 * 3600;
+/// After a round, a short one mostly, nothing is checked for so long.
+const SCRUB_REST: Duration = Duration::from_secs(5 * 3600);
 /// Bytes a second that are checked at least, and at most at once.
 const SCRUB_RATE_MIN: u64 = 64 << 10;
 const SCRUB_PIECE: u64 = 16 << 20;
@@ -186,7 +188,10 @@ impl Worker {
         }
         self.scrubbed = now;
         let rate = (self.engine.file_bytes() / SCRUB_SECONDS).max(SCRUB_RATE_MIN);
-        self.engine.scrub((rate.saturating_mul(passed) / 1000).min(SCRUB_PIECE));
+        let due = (rate.saturating_mul(passed) / 1000).clamp(1, SCRUB_PIECE);
+        if self.engine.scrub(due) < due {
+            self.scrubbed = now + SCRUB_REST;
+        }
     }
 }
 
