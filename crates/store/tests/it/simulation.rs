@@ -68,7 +68,7 @@ fn what_was_acknowledged_survives_everything() {
     if count >= SEEDS {
         assert!(all.acked * 2 > all.sent, "the faults leave something to check: {all:?}");
         assert!(
-            all.acked < all.sent && all.seals > 0 && all.merges > 0 && all.failures > 0,
+            all.acked < all.sent && all.seals > 0 && all.merges > 0 && all.expired > 0 && all.failures > 0,
             "{all:?}"
         );
         assert!(all.refused_reads * 2 < all.reads, "{all:?}");
@@ -83,6 +83,7 @@ fn add(all: &mut Tally, one: Tally) {
     all.seals += one.seals;
     all.merges += one.merges;
     all.failures += one.failures;
+    all.expired += one.expired;
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) struct Tally {
     pub(crate) seals: u64,
     pub(crate) merges: u64,
     pub(crate) failures: u64,
+    pub(crate) expired: u64,
 }
 
 /// What publishers and readers know, over all lives.
@@ -48,6 +49,10 @@ struct Known {
     /// The world is that of the log up to here.
     applied: Position,
     now: i64,
+    /// Samples are kept for so many ms; older ones may be there or not.
+    retention_ms: Option<i64>,
+    /// From here on everything must be there.
+    horizon_ms: i64,
     /// Reads are among what fails. A running value that the device does not give starts anew then, which the world cannot
     /// know: there are no deltas.
     reads_fail: bool,
@@ -107,9 +112,15 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
         world: World::default(),
         applied: 0,
         now: 4,
+        retention_ms: None,
+        horizon_ms: i64::MIN,
         reads_fail: dice.one_in(2),
         tally: Tally::default(),
     };
+    // a running value may expire as well: only where there are no deltas
+    if known.reads_fail && dice.one_in(2) {
+        known.retention_ms = Some(1000 * (60 + dice.below(900)) as i64);
+    }
     for number in 0..1 + dice.below(4) {
         let at = |e: String| format!("seed {seed}, life {number}: {e}");
         let small = dice.one_in(5);
@@ -165,7 +176,10 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
 impl<'a> Life<'a> {
     fn begin(known: &'a mut Known, machine: &'a Machine, host: &Host, faulty: bool) -> Result<Self, String> {
         let table = Arc::new(SeriesTable::new([7; 16]));
-        let settings = EngineSettings::default();
+        let settings = EngineSettings {
+            retention_ms: known.retention_ms,
+            ..EngineSettings::default()
+        };
         let (engine, report) = Engine::open(host.clone(), Path::new(ENGINE_DIR), settings, Arc::clone(&table))
             .map_err(|e| e.to_string())?;
         if !faulty && (!report.quarantined.is_empty() || report.rebuilt) {
@@ -209,7 +223,7 @@ impl<'a> Life<'a> {
         self.deliver()?;
         for _ in 0..3 + dice.below(12) {
             self.known.now += dice.below(12) as i64;
-            match dice.below(13) {
+            match dice.below(14) {
                 0..=5 => self.publish(dice)?,
                 6..=8 => {
                     let done = self.engine.seal().map(drop);
@@ -226,6 +240,7 @@ impl<'a> Life<'a> {
                     self.known.tally.merges += u64::from(matches!(done, Ok(Some(_))));
                     self.may_fail(done.map(drop))?;
                 }
+                13 => self.expire()?,
                 10 => {
                     let done = self.engine.compact_all().map(drop);
                     self.known.tally.merges += u64::from(done.is_ok());
@@ -236,6 +251,20 @@ impl<'a> Life<'a> {
                     self.check(range)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) -> Result<(), String> {
+        let Some(retention) = self.known.retention_ms else {
+            return Ok(());
+        };
+        let now = world::time(self.known.now);
+        self.known.horizon_ms = self.known.horizon_ms.max(now - retention);
+        for _ in 0..2 {
+            let done = self.engine.expire(now);
+            self.known.tally.expired += done.as_ref().map_or(0, |r| r.files as u64);
+            self.may_fail(done.map(drop))?;
         }
         Ok(())
     }
@@ -362,6 +391,9 @@ impl<'a> Life<'a> {
                 false => Err("replay is over and records are missing".to_owned()),
             };
         }
+        let horizon = self.known.horizon_ms;
+        let range = TimeRange::new(range.start_ms.max(horizon), range.end_ms);
+        let unsure = self.faulty || horizon > i64::MIN;
         for tenant in TENANTS {
             for want in [Want::Samples, Want::Last] {
                 self.known.tally.reads += 1;
@@ -378,8 +410,7 @@ impl<'a> Life<'a> {
                     last_only(&mut expected);
                 }
                 if warnings.is_empty() {
-                    compare(&expected, &found, self.faulty)
-                        .map_err(|e| format!("{tenant:?} {range:?} {want:?}: {e}"))?;
+                    compare(&expected, &found, unsure).map_err(|e| format!("{tenant:?} {range:?} {want:?}: {e}"))?;
                 } else if !self.faulty {
                     return Err(format!("warnings without damage: {warnings:?}"));
                 } else if want == Want::Samples {
@@ -421,7 +452,7 @@ fn last_only(found: &mut Found) {
     }
 }
 
-/// `unsure`: a histogram's predecessor may be out of reach, and its hint unknown.
+/// `unsure`: a histogram's predecessor may be out of reach or expired, and its hint another.
 fn compare(expected: &Found, found: &Found, unsure: bool) -> Result<(), String> {
     if expected == found {
         return Ok(());
@@ -453,7 +484,7 @@ fn equal(expected: Option<&Value>, found: Option<&Value>, unsure: bool) -> bool 
         reset_hint,
         ..h.clone()
     };
-    e == f || unsure && f.reset_hint == ResetHint::Unknown && hint(e, ResetHint::Unknown) == *f
+    e == f || unsure && hint(e, ResetHint::Unknown) == hint(f, ResetHint::Unknown)
 }
 
 fn read(engine: &Engine, tenant: TenantId, range: TimeRange, want: Want) -> Result<(Found, Vec<String>), String> {

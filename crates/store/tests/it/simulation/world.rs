@@ -63,7 +63,7 @@ fn mark() -> Labels {
     Labels::from_pairs([("__name__", MARK)])
 }
 
-fn time(step: i64) -> i64 {
+pub(crate) fn time(step: i64) -> i64 {
     T0 + step * STEP_MS
 }
 
