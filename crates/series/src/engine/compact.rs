@@ -290,13 +290,18 @@ pub(super) fn blocked(view: &View, b: &Block, barriers: &[u64]) -> bool {
     barriers.contains(&b.id()) || nameless()
 }
 
-/// Cuts a list in order of positions wherever a damaged block lies in between: merging across it would put older samples
-/// above its own.
+/// Cuts a list in order of positions wherever a block that is not merged with it lies in between, because it is damaged, or
+/// was merged before while an older one could not be: merging across it would put older samples above its own.
 fn runs(view: &View, list: Blocks, barriers: &[u64]) -> Vec<Blocks> {
+    let is_new = |b: &Block| b.footer.level == 0;
+    let between = |b: &Arc<Block>| {
+        let meets = |l: &Arc<Block>| is_new(l) != is_new(b) && l.range().overlaps(&b.range());
+        list.iter().all(|l| l.id() != b.id()) && list.iter().any(meets)
+    };
     let walls: Vec<u64> = view
         .blocks
         .iter()
-        .filter(|b| blocked(view, b, barriers))
+        .filter(|b| blocked(view, b, barriers) || between(b))
         .map(|b| b.footer.covers.to)
         // one that could not be opened this time may be readable the next
         .chain(view.lost.iter().map(|l| l.entry.covers.to))

@@ -90,3 +90,40 @@ fn a_full_disk_is_waited_for() {
     let (engine, ..) = open(&machine);
     check(&engine, &world);
 }
+
+/// A block that could not be read when newer ones were merged is not merged with still newer ones later: its samples would
+/// come to stand above those of the blocks in between.
+#[test]
+fn what_was_left_out_of_a_merge_stays_below_it() {
+    let machine = Machine::new(11);
+    let mut world = World::new();
+    let (engine, table, _) = open(&machine);
+    let mut position = 0;
+    let mut put = |engine: &crate::engine::Engine, table: &crate::table::SeriesTable, value: u8| {
+        position += 1;
+        let step = Step::Floats(vec![(1, 7, value, false), (2, i64::from(value), value, false)]);
+        engine.apply(position, &record(&step, table, &mut world).unwrap());
+        engine.seal().unwrap();
+    };
+    put(&engine, &table, 10);
+    drop(engine);
+    let (engine, table, _) = open(&machine);
+    let first = std::path::Path::new(super::model_based::DIR).join("block-0000000001");
+    machine.files.spoil(&first, 0..1 << 20).unwrap();
+    for value in 11..14 {
+        put(&engine, &table, value);
+    }
+    let _ = engine.compact_all();
+    drop(engine);
+    machine.files.spoil(&first, 0..0).unwrap();
+    let (engine, table, _) = open(&machine);
+    for value in 14..17 {
+        put(&engine, &table, if value == 16 { 30 } else { value });
+    }
+    machine.clock.advance(Duration::from_secs(6));
+    while engine.compact_step().unwrap().is_some() {
+        check(&engine, &world);
+    }
+    engine.compact_all().unwrap();
+    check(&engine, &world);
+}
