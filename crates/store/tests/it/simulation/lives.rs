@@ -70,6 +70,8 @@ struct Life<'a> {
     consumer: Box<dyn Consumer<Record>>,
     /// Something was planned to fail, or the disk is small.
     faulty: bool,
+    /// The log could not be read on.
+    stuck: bool,
 }
 
 fn faults(dice: &mut Dice, reads_fail: bool) -> Faults {
@@ -216,6 +218,7 @@ impl<'a> Life<'a> {
             log,
             consumer,
             faulty,
+            stuck: false,
         })
     }
 
@@ -315,11 +318,16 @@ impl<'a> Life<'a> {
 
     /// What is durable reaches the engine.
     fn deliver(&mut self) -> Result<(), String> {
-        loop {
+        while !self.stuck {
             match self.consumer.next(Duration::ZERO) {
                 Ok(Delivery::Record { position, item }) => {
                     self.note(position, &item)?;
                     self.engine.apply(position, &item);
+                }
+                // a read that fails is taken for a bad sector; no seal may follow
+                Ok(Delivery::Damaged { .. }) if self.faulty && self.known.reads_fail => {
+                    self.stuck = true;
+                    return Ok(());
                 }
                 Ok(Delivery::Damaged {
                     first, last, detail, ..
@@ -333,6 +341,7 @@ impl<'a> Life<'a> {
                 Err(e) => return Err(format!("the log cannot be read: {e}")),
             }
         }
+        Ok(())
     }
 
     /// A record was delivered: is it what stands there?
