@@ -63,7 +63,7 @@ pub(crate) struct Disk {
     pub(crate) refused: HashMap<PathBuf, (i32, u64)>,
     faults: Faults,
     counts: HashMap<&'static str, u64>,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 pub(crate) enum Verdict {

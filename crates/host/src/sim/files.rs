@@ -53,6 +53,11 @@ impl SimFiles {
         self.disk().capacity = bytes;
     }
 
+    /// Whether a planned stop was reached: the process is dead and has not noticed.
+    pub fn stopped(&self) -> bool {
+        self.disk().stopped
+    }
+
     pub fn capacity(&self) -> Option<u64> {
         self.disk().capacity
     }

@@ -225,6 +225,9 @@ impl<'a> Life<'a> {
     fn run(&mut self, dice: &mut Dice) -> Result<(), String> {
         self.deliver()?;
         for _ in 0..3 + dice.below(12) {
+            if self.machine.files.stopped() {
+                break;
+            }
             self.known.now += dice.below(12) as i64;
             match dice.below(14) {
                 0..=5 => self.publish(dice)?,
