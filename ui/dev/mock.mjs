@@ -164,6 +164,8 @@ export async function start({ port = 0, hosts = 0, ringSeconds = 600, token = nu
           return ok({ version: '0.1.0', revision: 'dc931a4f00ba', branch: 'main', goVersion: '' });
         case '/api/v1/status/slow_queries':
           return ok({ slowMs: 1000, file: null, total: 0, queries: [] });
+        case '/api/v1/status/cardinality':
+          return ok({ seriesMax: 5_000_000, metricSeriesMax: 1_000_000, series: all().length, breaches: [], metric: null, blame: null });
         case '/api/v1/status/tsdb': {
           const by = new Map();
           const values = new Map();
