@@ -92,7 +92,7 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         EngineSettings {
-            unsealed_bytes_max: 64 << 20,
+            unsealed_bytes_max: 32 << 20,
             late_samples_max: 1 << 20,
             seal_after_ms: 15 * 60 * 1000,
             idle_after_ms: 5_000,
@@ -100,7 +100,7 @@ impl Default for EngineSettings {
             memory_bytes_max: 512 << 20,
             index_cache_bytes: 96 << 20,
             chunk_cache_bytes: 32 << 20,
-            merge_cache_bytes: 64 << 20,
+            merge_cache_bytes: 32 << 20,
             merge_files: 8,
             retire_after_ms: 24 * 60 * 60 * 1000,
             table_bytes_max: 768 << 20,

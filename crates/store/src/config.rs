@@ -33,7 +33,7 @@ impl Default for StoreConfig {
         StoreConfig {
             retention_days: None,
             retention: Vec::new(),
-            seal_bytes: 64 << 20,
+            seal_bytes: 32 << 20,
             seal_seconds: 15 * 60,
             memory_bytes: 2 << 30,
             merge_bytes_per_second: 64 << 20,

@@ -50,7 +50,7 @@ impl LocalSettings {
             segment_bytes: 64 << 20,
             initial_bytes: 256 << 10,
             max_bytes: 4 << 30,
-            handover_bytes: 64 << 20,
+            handover_bytes: 32 << 20,
             required: Vec::new(),
             known_position: 0,
         }
