@@ -243,6 +243,11 @@ impl<'e> Engine<'e> {
     }
 
     fn of_histograms(&self, name: &'static str, args: &'e [Node<'e>], steps: &Steps) -> Result<Matrix<'e>> {
+        // arguments are evaluated in their order: of equal notes the last one's place is told
+        let first = match (name, args.first()) {
+            ("histogram_quantiles", Some(vector)) => Some(self.vector(vector, steps)?),
+            _ => None,
+        };
         let (vector, ask) = match (name, args) {
             ("histogram_quantile", [q, vector]) => (
                 vector,
@@ -265,7 +270,10 @@ impl<'e> Engine<'e> {
             }
             _ => return Err(EvalError::execution(format!("{name} needs other arguments"))),
         };
-        let input = self.vector(vector, steps)?;
+        let input = match first {
+            Some(input) => input,
+            None => self.vector(vector, steps)?,
+        };
         let mut notes = Notes::default();
         let out = classic::evaluate(self.context, &input, &ask, steps, vector.pos, &mut notes);
         self.merge_notes(notes);
