@@ -19,7 +19,7 @@ const SHARE: usize = 8;
 /// Answers kept at most, whatever their size.
 const ANSWERS_MAX: usize = 4096;
 /// Fewer steps than one in so many are not worth being joined to others.
-const WORTH: i64 = 2;
+const WORTH: u64 = 2;
 
 /// Bounded in bytes; what was not asked for longest goes first. An answer from it is what an evaluation would give.
 pub struct ResultCache {
@@ -131,10 +131,7 @@ impl ResultCache {
                 start_ms,
                 end_ms,
                 step_ms,
-            } if step_ms > 0 && start_ms <= end_ms => {
-                let steps = end_ms.saturating_sub(start_ms) / step_ms;
-                (start_ms, start_ms + steps * step_ms, step_ms)
-            }
+            } if step_ms > 0 && start_ms <= end_ms => (start_ms, last_step(start_ms, end_ms, step_ms), step_ms),
             Query::Range { .. } => return Ok((evaluate(expr, context, query)?, Reused::Nothing)),
         };
         let key = Key {
@@ -194,25 +191,25 @@ impl ResultCache {
         if to < from {
             return Ok(None);
         }
-        let to = from + (to - from) / step * step;
-        let steps = (to - from) / step + 1;
-        if steps * WORTH < (last - first) / step + 1 {
+        let to = last_step(from, to, step);
+        let steps = steps_of(from, to, step);
+        if steps * WORTH < steps_of(first, last, step) {
             return Ok(None);
         }
         let mut parts = Vec::with_capacity(2);
-        for (start_ms, end_ms) in [(first, from - step), (to + step, last)] {
-            if start_ms <= end_ms {
-                let query = Query::Range {
-                    start_ms,
-                    end_ms,
-                    step_ms: step,
-                };
-                let part = evaluate(expr, context, query)?;
-                if !plain(&part) {
-                    return Ok(None);
-                }
-                parts.push(part);
+        let before = (first < from).then(|| (first, from - step));
+        let behind = (to < last).then(|| (to + step, last));
+        for (start_ms, end_ms) in before.into_iter().chain(behind) {
+            let query = Query::Range {
+                start_ms,
+                end_ms,
+                step_ms: step,
+            };
+            let part = evaluate(expr, context, query)?;
+            if !plain(&part) {
+                return Ok(None);
             }
+            parts.push(part);
         }
         let mut stats = Stats::default();
         let mut series: Vec<Series> = of(&held.answer).iter().filter_map(|s| within(s, from, to)).collect();
@@ -232,7 +229,7 @@ impl ResultCache {
             infos: Vec::new(),
             stats,
         };
-        Ok(Some((answer, steps as u64)))
+        Ok(Some((answer, steps)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -298,6 +295,16 @@ impl Kept {
         self.answers.retain(|_, e| e.used > until);
         self.bytes = bytes;
     }
+}
+
+/// Steps from one to another, both included. Times may lie as far apart as there are numbers.
+fn steps_of(first: i64, last: i64, step: i64) -> u64 {
+    last.abs_diff(first) / step.unsigned_abs() + 1
+}
+
+/// The last step that is not behind `end`.
+fn last_step(first: i64, end: i64, step: i64) -> i64 {
+    first.wrapping_add_unsigned(end.abs_diff(first) / step.unsigned_abs() * step.unsigned_abs())
 }
 
 /// Nothing but floats and nothing to say about them.

@@ -274,3 +274,36 @@ fn what_is_kept_is_bounded() {
     }
     assert!((5..100).contains(&cache.stats().answers));
 }
+
+#[test]
+fn times_at_the_ends_do_not_wrap() {
+    let mut source = Watched::default();
+    source.put(&Labels::from_pairs([("__name__", "m")]), 0, 1.0);
+    let cache = ResultCache::new(1 << 20);
+    let expr = parse("vector(1)").unwrap();
+    let (min, max) = (i64::MIN, i64::MAX);
+    for (start_ms, end_ms, points) in [
+        (min, max, 3),
+        (min, -1, 2),
+        (-1, max, 2),
+        (min, max, 3),
+        (min, -2, 1),
+        (max - 1, max, 1),
+    ] {
+        let budget = Budget::unlimited();
+        let context = EvalContext {
+            text: "vector(1)",
+            ..EvalContext::new(&source, TenantId::DEFAULT, &budget)
+        };
+        let query = Query::Range {
+            start_ms,
+            end_ms,
+            step_ms: max,
+        };
+        let fresh = evaluate(&expr, &context, query).unwrap();
+        let kept = cache.evaluate(&expr, &context, query).unwrap().0;
+        assert_eq!(bits(&fresh), bits(&kept), "{start_ms} {end_ms}");
+        assert_eq!(kept.value.points(), points, "{start_ms} {end_ms}");
+    }
+    assert_eq!((last_step(min, max, max), steps_of(min, max, max)), (max - 1, 3));
+}
