@@ -89,6 +89,12 @@ pub(crate) fn plain(refused: &Refusal) -> Response {
     r
 }
 
+/// `{"status":"success","data":…}`.
+pub(crate) fn success(data: &serde_json::Value) -> Response {
+    let body = serde_json::json!({ "status": "success", "data": data }).to_string();
+    json(StatusCode::OK, body.into_bytes())
+}
+
 /// A JSON answer of finished bytes.
 pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut r = Response::new(Body::from(body));

@@ -3,12 +3,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
 use input::Breach;
 use serde_json::{Value, json};
 use series::table::Blame;
 
-use crate::answer::{Refusal, json as json_answer};
+use crate::answer::{Refusal, success};
 use crate::parts::App;
 use crate::read::Ask;
 
@@ -36,16 +35,14 @@ pub(crate) async fn cardinality(State(app): State<Arc<App>>, request: Request<Bo
     // thousands of series are looked at
     let found = tokio::task::spawn_blocking(move || for_blame.blame(tenant, name.as_deref()));
     let found = found.await.ok().flatten();
-    let data = json!({
+    Ok(success(&json!({
         "seriesMax": limits.series_max,
         "metricSeriesMax": limits.metric_series_max,
         "series": table.len(tenant),
         "breaches": breaches,
         "metric": metric,
         "blame": found.as_ref().map(blame),
-    });
-    let body = json!({ "status": "success", "data": data }).to_string();
-    Ok(json_answer(StatusCode::OK, body.into_bytes()))
+    })))
 }
 
 fn breach(b: &Breach) -> Value {

@@ -17,7 +17,7 @@ const ANSWER_HEADERS: &str = "Date";
 const MAX_AGE_SECONDS: &str = "600";
 
 /// Paths below `/api/v1/` that pages of other origins may read; one that ends with `/` stands for all below it.
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 22] = [
     "query",
     "query_range",
     "query_exemplars",
@@ -34,7 +34,12 @@ const PATHS: [&str; 17] = [
     "alerts",
     "alertmanagers",
     "features",
-    "status/",
+    "status/buildinfo",
+    "status/config",
+    "status/flags",
+    "status/runtimeinfo",
+    "status/tsdb",
+    "status/walreplay",
 ];
 
 /// What one request's origin may see.
@@ -196,6 +201,8 @@ mod tests {
             "/api/v1/login",
             "/api/v1/live",
             "/api/v1/self",
+            "/api/v1/status/slow_queries",
+            "/api/v1/status/cardinality",
             "/api/v1/queryx",
             "/v1/metrics",
             "/",

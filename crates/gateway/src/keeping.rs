@@ -9,14 +9,14 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use http::StatusCode;
-use model::{Delete, Matcher, Record};
+use model::{Delete, Matcher, Record, TenantId, TimeRange};
 use serde_json::{Value, json};
 use series::engine::ClassReport;
 use series::retention::Retention;
 use store::{RetentionRule, Snapshot, StoreError};
 
 use crate::admin::{done, refusal, store_of};
-use crate::answer::{Refusal, empty, json as answer};
+use crate::answer::{Refusal, empty, success};
 use crate::parts::App;
 use crate::pool::Weight;
 use crate::read::Ask;
@@ -38,13 +38,6 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/api/v1/admin/snapshot", post(snapshot))
         .route("/api/v1/admin/snapshots", get(snapshots))
         .route("/api/v1/admin/snapshots/{name}", delete(remove_snapshot))
-}
-
-fn success(data: &Value) -> Response {
-    answer(
-        StatusCode::OK,
-        json!({ "status": "success", "data": data }).to_string().into_bytes(),
-    )
 }
 
 fn deletes_allowed(app: &App) -> Result<(), Refusal> {
@@ -70,11 +63,28 @@ async fn delete_series(State(app): State<Arc<App>>, request: Request<Body>) -> R
         "1" | "true" => return dry_run(ask, selectors).await,
         other => return Err(crate::params::invalid("dry_run", other, "1 or 0")),
     }
-    let publisher = app
-        .parts
-        .publisher
-        .as_ref()
-        .ok_or_else(|| Refusal::not_found("the ingress role does not run in this process"))?;
+    if app.parts.publisher.is_none() {
+        return Err(Refusal::not_found("the ingress role does not run in this process"));
+    }
+    // what was begun is done and told, also when the one who asked goes away
+    let deleting = tokio::spawn(async move { publish_deletes(&app, tenant, selectors, range).await });
+    deleting.await.map_err(|e| {
+        tracing::error!(error = %e, "a delete panicked");
+        Refusal::unavailable("the delete failed inside the server; its log has more")
+    })??;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// One record for each selector, in their order.
+async fn publish_deletes(
+    app: &App,
+    tenant: TenantId,
+    selectors: Vec<Vec<Matcher>>,
+    range: TimeRange,
+) -> Result<(), Refusal> {
+    let Some(publisher) = &app.parts.publisher else {
+        return Ok(());
+    };
     for matchers in selectors {
         let shown = shown(&matchers);
         let delete = Delete {
@@ -91,7 +101,7 @@ async fn delete_series(State(app): State<Arc<App>>, request: Request<Body>) -> R
             "series deleted"
         );
     }
-    Ok(empty(StatusCode::NO_CONTENT))
+    Ok(())
 }
 
 async fn dry_run(ask: Ask, selectors: Vec<Vec<Matcher>>) -> Result<Response, Refusal> {

@@ -31,6 +31,16 @@ pub(crate) enum Weight {
     Bulk,
 }
 
+impl Weight {
+    fn lane(self) -> usize {
+        match self {
+            Weight::Light => 0,
+            Weight::Heavy => 1,
+            Weight::Bulk => 2,
+        }
+    }
+}
+
 /// Stops the evaluation when the client goes away: dropped with the request's future.
 struct StopOnDrop(Arc<Budget>);
 
@@ -87,11 +97,7 @@ impl QueryPool {
         timeout: Duration,
         work: impl FnOnce(&Budget) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let lane = match weight {
-            Weight::Light => 0,
-            Weight::Heavy => 1,
-            Weight::Bulk => 2,
-        };
+        let lane = weight.lane();
         let guard = StopOnDrop(Arc::clone(&budget));
         let deadline = tokio::time::Instant::now() + timeout;
         let turn = match self.turns.enter(lane, tenant) {
@@ -104,7 +110,9 @@ impl QueryPool {
             }
             Entered::Later(turn) => {
                 let come = tokio::time::timeout_at(deadline, turn).await;
-                come.ok().and_then(Result::ok).ok_or_else(|| self.no_turn(tenant))?
+                come.ok()
+                    .and_then(Result::ok)
+                    .ok_or_else(|| self.no_turn(weight, tenant))?
             }
         };
         let for_work = Arc::clone(&budget);
@@ -136,14 +144,18 @@ impl QueryPool {
 }
 
 impl QueryPool {
-    fn no_turn(&self, tenant: TenantId) -> Refusal {
-        if self.turns.tenant_is_full(tenant) {
+    fn no_turn(&self, weight: Weight, tenant: TenantId) -> Refusal {
+        if self.turns.tenant_is_full(weight.lane(), tenant) {
             let max = self.config.tenant_at_once;
             return busy(format!(
                 "{max} queries of this tenant run already (query.tenant_at_once); try again"
             ));
         }
-        busy("too many queries run already (query.heavy_at_once); try again")
+        busy(match weight {
+            Weight::Light => format!("{LIGHT_AT_ONCE} queries run already; try again"),
+            Weight::Heavy => "too many queries run already (query.heavy_at_once); try again".to_owned(),
+            Weight::Bulk => format!("{BULK_AT_ONCE} remote reads and federations run already; try again"),
+        })
     }
 }
 

@@ -9,11 +9,10 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use host::{File, Host, OpenMode};
-use http::StatusCode;
 use model::TenantId;
 use serde_json::{Value, json};
 
-use crate::answer::json as json_answer;
+use crate::answer::success;
 use crate::parts::App;
 
 /// Bytes of the file, after which it becomes the one before (`.1`) and a new one is begun.
@@ -140,14 +139,12 @@ pub(crate) async fn slow_queries(State(app): State<Arc<App>>, request: Request) 
         .copied()
         .unwrap_or(TenantId::DEFAULT);
     let log = &app.slow;
-    let data = json!({
+    success(&json!({
         "slowMs": log.slow.map_or(0, |d| d.as_millis() as u64),
         "file": log.path.as_ref().map(|p| p.display().to_string()),
         "total": log.counts().0,
         "queries": log.newest(tenant),
-    });
-    let body = json!({ "status": "success", "data": data });
-    json_answer(StatusCode::OK, body.to_string().into_bytes())
+    }))
 }
 
 #[cfg(test)]

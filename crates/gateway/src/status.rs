@@ -10,7 +10,7 @@ use model::{Matcher, Metadata};
 use query::promql::{self, functions};
 use serde_json::{Map, Value, json};
 
-use crate::answer::{Refusal, empty, json as json_answer};
+use crate::answer::{Refusal, empty, success};
 use crate::params::{Params, invalid};
 use crate::parts::App;
 use crate::read::Ask;
@@ -19,13 +19,6 @@ use crate::read::Ask;
 const PROMETHEUS_VERSION: &str = "3.14.0";
 /// How Go writes a time that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
-
-fn success(data: &Value) -> Response {
-    json_answer(
-        StatusCode::OK,
-        json!({ "status": "success", "data": data }).to_string().into_bytes(),
-    )
-}
 
 fn rfc3339(at_ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(at_ms) {
@@ -95,7 +88,7 @@ pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
         "storage.tsdb.retention.time": app.parts.about.retention,
         "web.cors.origin": cors,
         "web.listen-address": app.parts.about.listen,
-        "web.enable-admin-api": "false",
+        "web.enable-admin-api": app.parts.server.delete_api.to_string(),
         "web.enable-lifecycle": "false",
         "web.enable-otlp-receiver": "true",
         "web.enable-remote-write-receiver": "true",
@@ -134,7 +127,7 @@ pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
 }
 
 /// What is there of what Prometheus lists; clients ask before they use it.
-pub(crate) async fn features() -> Response {
+pub(crate) async fn features(State(app): State<Arc<App>>) -> Response {
     let on = |names: &[&str]| -> Value {
         names
             .iter()
@@ -144,7 +137,8 @@ pub(crate) async fn features() -> Response {
     };
     let off =
         |names: &[&str]| -> Map<String, Value> { names.iter().map(|n| ((*n).to_owned(), false.into())).collect() };
-    let mut api = off(&["admin", "lifecycle", "openapi_3.1", "openapi_3.2", "search"]);
+    let mut api = off(&["lifecycle", "openapi_3.1", "openapi_3.2", "search"]);
+    api.insert("admin".to_owned(), app.parts.server.delete_api.into());
     for name in [
         "exclude_alerts",
         "label_values_match",
@@ -353,6 +347,8 @@ pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Reques
         Some(text) => selector("match_target", text)?,
     };
     let metric = ask.params.get("metric").filter(|m| !m.is_empty()).map(str::to_owned);
+    let rows = ask.metadata(metric.as_deref()).await?;
+    let deadline = tokio::time::Instant::now() + ask.timeout;
     let mut data: Vec<Value> = Vec::new();
     for target in health(&ask.app) {
         let value_of = |name: &str| match name {
@@ -365,8 +361,8 @@ pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Reques
         }
         let labels = labels_of(&target);
         let of_target = [("job", target.job.as_str()), ("instance", target.instance.as_str())];
-        let names = ask.metric_names(&of_target).await?;
-        let rows = ask.metadata(metric.as_deref()).await?;
+        let names = tokio::time::timeout_at(deadline, ask.metric_names(&of_target)).await;
+        let names = names.map_err(|_| crate::pool::timed_out(ask.timeout))??;
         let rows = rows.iter().filter(|m| belongs(&m.metric, &names));
         data.extend(rows.map(|m| entry(m, Some((&labels, metric.is_none())))));
     }

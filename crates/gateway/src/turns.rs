@@ -7,12 +7,14 @@ use tokio::sync::oneshot;
 /// Lanes of queries, by weight.
 pub(crate) const LANES: usize = 3;
 
-/// Who may run now: so many queries at once in each lane and for each tenant. Those that wait are let in tenant by
+/// Who may run now: so many queries at once in each lane, and so many of each tenant in it. Lanes know nothing of each
+/// other, so that a full one costs the others nothing. Those that wait are let in tenant by
 /// tenant, one after the other, so that many of one tenant cost another no more than one turn.
 pub(crate) struct Turns {
     lanes: [usize; LANES],
+    /// Of one tenant, in each lane.
     tenant_at_once: usize,
-    /// Of one tenant.
+    /// Of one tenant, in each lane.
     waiting_max: usize,
     state: Mutex<State>,
 }
@@ -27,7 +29,7 @@ struct State {
 
 #[derive(Default)]
 struct Tenant {
-    running: usize,
+    running: [usize; LANES],
     waiting: [VecDeque<oneshot::Sender<Turn>>; LANES],
 }
 
@@ -69,17 +71,15 @@ impl Turns {
         let mut state = self.state();
         let room = state.running[lane] < self.lanes[lane];
         let of = state.tenants.entry(tenant).or_default();
-        if room && of.running < self.tenant_at_once {
+        if room && of.running[lane] < self.tenant_at_once {
             // those that wait in this lane wait for one or the other, and are let in as soon as there is room
-            of.running += 1;
+            of.running[lane] += 1;
             state.running[lane] += 1;
             state.last[lane] = Some(tenant);
             return Entered::Now(self.turn(lane, tenant));
         }
-        for queue in &mut of.waiting {
-            queue.retain(|waiter| !waiter.is_closed());
-        }
-        if of.waiting.iter().map(VecDeque::len).sum::<usize>() >= self.waiting_max {
+        of.waiting[lane].retain(|waiter| !waiter.is_closed());
+        if of.waiting[lane].len() >= self.waiting_max {
             return Entered::Full;
         }
         let (give, take) = oneshot::channel();
@@ -87,13 +87,13 @@ impl Turns {
         Entered::Later(take)
     }
 
-    /// Whether the tenant runs as many as it may.
-    pub(crate) fn tenant_is_full(&self, tenant: TenantId) -> bool {
+    /// Whether the tenant runs as many in this lane as it may.
+    pub(crate) fn tenant_is_full(&self, lane: usize, tenant: TenantId) -> bool {
         let state = self.state();
         state
             .tenants
             .get(&tenant)
-            .is_some_and(|t| t.running >= self.tenant_at_once)
+            .is_some_and(|t| t.running[lane] >= self.tenant_at_once)
     }
 
     fn turn(self: &Arc<Self>, lane: usize, tenant: TenantId) -> Turn {
@@ -119,7 +119,7 @@ impl Turns {
                 if waiter.is_closed() {
                     continue;
                 }
-                of.running += 1;
+                of.running[lane] += 1;
                 state.running[lane] += 1;
                 state.last[lane] = Some(tenant);
                 granted.push((waiter, self.turn(lane, tenant)));
@@ -131,7 +131,7 @@ impl Turns {
     /// The tenant behind the one that had the last turn, of those that wait and may run.
     fn next(&self, state: &State, lane: usize) -> Option<TenantId> {
         let may = |(id, t): (&TenantId, &Tenant)| {
-            (!t.waiting[lane].is_empty() && t.running < self.tenant_at_once).then_some(*id)
+            (!t.waiting[lane].is_empty() && t.running[lane] < self.tenant_at_once).then_some(*id)
         };
         let last = state.last[lane];
         let behind = state.tenants.iter().filter(|(id, _)| Some(**id) > last).find_map(may);
@@ -143,7 +143,7 @@ impl Turns {
             let mut state = self.state();
             state.running[lane] -= 1;
             if let Some(of) = state.tenants.get_mut(&tenant) {
-                of.running -= 1;
+                of.running[lane] -= 1;
             }
             self.grant(&mut state)
         };
@@ -205,7 +205,11 @@ mod tests {
         let _one = now(&turns, A);
         let two = now(&turns, A);
         let mut three = later(&turns, A);
-        assert!(turns.tenant_is_full(A) && !turns.tenant_is_full(B));
+        assert!(turns.tenant_is_full(0, A) && !turns.tenant_is_full(0, B));
+        assert!(
+            matches!(turns.enter(1, A), Entered::Now(_)),
+            "another lane is free all the same"
+        );
         let _of_b = now(&turns, B);
         assert!(three.try_recv().is_err());
         drop(two);
