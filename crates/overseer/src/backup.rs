@@ -44,7 +44,8 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
     source.release(&host);
     let (backup, reused, copied_bytes) = copied?;
     let mut dropped = Vec::new();
-    if let Some(keep) = ask.keep {
+    // one that lacks something takes the place of none that is whole
+    if let Some(keep) = ask.keep.filter(|_| backup.missing.is_empty()) {
         let names: Vec<String> = pool.backups()?.into_iter().map(|b| b.name).collect();
         let over = names.len().saturating_sub(keep as usize);
         for name in names.into_iter().take(over) {
@@ -79,7 +80,7 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
         return Ok(());
     }
     Err(Failure::failed(format!(
-        "the backup was made without {}: damaged or missing in the data directory before (overseer verify tells more)",
+        "the backup was made without {}: damaged or missing in the data directory before, and no other was deleted (overseer verify tells more)",
         backup.missing.join(", ")
     )))
 }
