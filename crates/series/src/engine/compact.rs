@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::classes::ByClass;
 use super::view::View;
-use super::{CompactReport, Engine, EngineError, io_error};
+use super::{CompactReport, Engine, EngineError, Writer, io_error};
 use crate::block::{Block, block_name, day_of};
 use crate::compaction::{Failure, FullPace, Job, Pace, merge};
 use crate::retention::ClassSet;
@@ -58,9 +58,10 @@ impl Engine {
     }
 
     /// The view as a merge may take it. A delete that replay would bring again is left to be read through: records before
-    /// it come again, too, and must find the samples that they found.
-    fn to_merge(&self) -> Arc<View> {
-        let sealed = self.sealed();
+    /// it come again, too, and must find the samples that they found. The writer's lock is what keeps a seal from coming
+    /// between its position and the view: files behind a delete would be merged without it.
+    fn to_merge(&self, writer: &Writer) -> Arc<View> {
+        let sealed = writer.state.applied;
         let mut view = self.shared.view();
         if view.tombstones.iter().any(|t| t.position > sealed) {
             let kept = view.tombstones.iter().filter(|t| t.position <= sealed);
@@ -81,7 +82,7 @@ impl Engine {
         let mut total = CompactReport::default();
         let mut tried: Vec<Vec<u64>> = Vec::new();
         loop {
-            let view = self.to_merge();
+            let view = self.to_merge(&self.lock_writer());
             let rest = self.unmerged(&view)?;
             let mut runs = runs(&view, rest, &compactor.barriers);
             runs.retain(|r| self.worth_merging(&view, r));
@@ -126,8 +127,10 @@ impl Engine {
 
     /// What is to be merged next.
     pub(super) fn begin_merge(&self, compactor: &Compactor) -> Result<Option<Plan>, EngineError> {
-        let seen_ms = self.lock_writer().expire_seen_ms;
-        let view = self.to_merge();
+        let (view, seen_ms) = {
+            let writer = self.lock_writer();
+            (self.to_merge(&writer), writer.expire_seen_ms)
+        };
         let inputs = self.next_step(&view, &compactor.barriers, seen_ms)?;
         Ok((!inputs.is_empty()).then_some(Plan { view, inputs }))
     }
