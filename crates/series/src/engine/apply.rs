@@ -150,13 +150,8 @@ impl Engine {
         self.changes.note(delete.tenant, position, delete.range.start_ms);
         self.freeze();
         self.shared.change_view(|view| {
+            // earlier ones of the same or less stay until this one is in a manifest
             let mut all = view.live_tombstones();
-            // a later delete of the same or more makes an earlier one superfluous
-            all.retain(|t| {
-                (t.tenant, &t.matchers) != (tombstone.tenant, &tombstone.matchers)
-                    || t.range.start_ms < tombstone.range.start_ms
-                    || tombstone.range.end_ms < t.range.end_ms
-            });
             all.push(tombstone);
             view.tombstones = Arc::new(all);
         });

@@ -203,6 +203,13 @@ impl Engine {
         let s = &self.shared;
         let mut next = View::clone(&s.view());
         apply_change(&mut next, add, remove, heads);
+        // not sooner: as long as a replay would bring the later delete, nothing else cuts what the earlier one cut
+        let superseded = next.superseded_tombstones(applied);
+        let standing = |view: &View| {
+            let mut live = view.live_tombstones();
+            live.retain(|t| superseded.binary_search(&t.position).is_err());
+            live
+        };
         let state = State {
             generation: writer.state.generation + 1,
             epoch: s.settings.epoch,
@@ -215,7 +222,7 @@ impl Engine {
                 .chain(next.lost.iter().map(|l| l.entry.clone()))
                 .collect(),
             // of a delete behind this position the record is still in the log
-            tombstones: next.live_tombstones(),
+            tombstones: standing(&next),
             ..writer.state.clone()
         };
         let path = s.dir.join(NAMES[writer.slot]);
@@ -239,14 +246,14 @@ impl Engine {
         let current = writer.window.as_ref().map(|w| w.id);
         let mut dropped = Vec::new();
         // before a reader can take what is gone from files, or no longer cut, for a series' newest sample
-        if (!remove.is_empty() && add.is_empty()) || next.live_tombstones().len() < next.tombstones.len() {
+        if (!remove.is_empty() && add.is_empty()) || writer.state.tombstones.len() < next.tombstones.len() {
             self.last.forget();
         }
         s.change_view(|view| {
             let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
             dropped.extend(gone.map(|b| b.path.clone()));
             apply_change(view, add, remove, heads);
-            let live = view.live_tombstones();
+            let live = standing(view);
             if live.len() < view.tombstones.len() {
                 view.tombstones = Arc::new(live);
             }

@@ -65,4 +65,21 @@ impl View {
         };
         self.tombstones.iter().filter(concerned).cloned().collect()
     }
+
+    /// Positions of those that do nothing once records up to `applied` are in files, ascending: a later delete up to there
+    /// takes the same or more.
+    pub(crate) fn superseded_tombstones(&self, applied: u64) -> Vec<u64> {
+        let superseded = |t: &&Tombstone| {
+            self.tombstones.iter().any(|later| {
+                later.position <= applied
+                    && t.position < later.position
+                    && later.range.start_ms <= t.range.start_ms
+                    && t.range.end_ms <= later.range.end_ms
+                    && (t.tenant, &t.matchers) == (later.tenant, &later.matchers)
+            })
+        };
+        let mut positions: Vec<u64> = self.tombstones.iter().filter(superseded).map(|t| t.position).collect();
+        positions.sort_unstable();
+        positions
+    }
 }

@@ -1,8 +1,13 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
 use host::sim::Machine;
 use model::{Batch, Budget, ExemplarRow, Labels, Record, SampleSource, TimeRange};
 
-use super::model_based::{Step, TENANT, World, check, labels, open, record, time};
-use crate::engine::Engine;
+use super::model_based::{DIR, Step, TENANT, World, check, labels, open, record, time};
+use crate::engine::{Engine, EngineSettings};
+use crate::table::SeriesTable;
 
 fn exemplars(engine: &Engine) -> Vec<i64> {
     let found = engine.exemplars(TENANT, &[], TimeRange::ALL, &Budget::unlimited());
@@ -95,5 +100,54 @@ fn a_delete_makes_earlier_ones_of_less_superfluous() {
         engine.apply(i as u64 + 1, &record(step, &table, &mut world).unwrap());
         check(&engine, &world);
     }
+    assert_eq!(engine.stats().tombstones, 3);
+    engine.seal().unwrap();
     assert_eq!(engine.stats().tombstones, 1);
+    check(&engine, &world);
+}
+
+/// A later delete of more takes an earlier one's place when it is itself in a manifest, and no sooner: what is made of the
+/// files before, a backup or a start without the log's end, must lack what was deleted.
+#[test]
+fn a_delete_stands_until_what_supersedes_it_is_durable() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = open(&machine);
+    let mut world = World::new();
+    let mut position = 0;
+    let mut apply = |step: Step, world: &mut World| {
+        position += 1;
+        engine.apply(position, &record(&step, &table, world).unwrap());
+    };
+    apply(Step::Floats((0..60).map(|n| (2, n, 9, false)).collect()), &mut world);
+    engine.seal().unwrap();
+    engine.compact_all().unwrap();
+    apply(Step::Delete(2, 10, 20), &mut world);
+    engine.seal().unwrap();
+    // of another day: merging these leaves the first file as it is
+    for n in 0..2 {
+        apply(Step::Floats(vec![(5, 3000 + n, 9, false)]), &mut world);
+        engine.seal().unwrap();
+    }
+    let durable = world.clone();
+    apply(Step::Delete(2, 5, 25), &mut world);
+    check(&engine, &world);
+    assert_ne!(durable, world);
+    // a commit of a position before the later delete
+    machine.clock.advance(Duration::from_secs(6));
+    assert_eq!(engine.compact_step().unwrap().unwrap().files_in, 2);
+    assert_eq!(engine.stats().tombstones, 2);
+    check(&engine, &world);
+    let report = engine.snapshot(Path::new("/data/copy")).unwrap();
+    assert_eq!(report.position, 4);
+    for dir in ["/data/copy", DIR] {
+        let table = Arc::new(SeriesTable::new([7; 16]));
+        let (copy, report) = Engine::open(machine.host(), Path::new(dir), EngineSettings::default(), table).unwrap();
+        assert_eq!(report.applied, 4);
+        check(&copy, &durable);
+    }
+    engine.seal().unwrap();
+    assert_eq!(engine.stats().tombstones, 1);
+    check(&engine, &world);
+    let (engine, ..) = open(&machine);
+    check(&engine, &world);
 }
