@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use model::{Budget, Found, Matcher, SeriesId, SourceError, TenantId, TimeRange};
 
 use super::Engine;
 use super::selection::Selection;
+use super::view::View;
 use crate::block::{ReadError, Seen};
 
 /// Series looked at between two looks at the budget.
@@ -21,7 +23,6 @@ impl Engine {
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
         let mut values = BTreeSet::new();
-        let warnings = self.values_of_files(tenant, name, any_of, range, budget, &mut values)?;
         let table = &self.shared.table;
         let ids = match any_of {
             [] => None,
@@ -33,6 +34,9 @@ impl Engine {
                 Some(ids.into_iter().collect::<Vec<_>>())
             }
         };
+        // one view for all: what a merge takes out of level 0 meanwhile is still there, or already above
+        let view = self.shared.view();
+        let mut warnings = self.values_of_files(&view, tenant, name, any_of, range, budget, &mut values)?;
         let mut open = table.holders(tenant, name, ids.as_deref(), &values);
         // most often the first series of a value is there
         for tried in [1, usize::MAX] {
@@ -43,12 +47,13 @@ impl Engine {
                 .collect();
             asked.sort_unstable();
             let mut there = vec![false; open.len()];
-            let near = self.near(tenant, asked.iter().map(|a| a.0).collect(), range);
+            let near = self.near(&view, tenant, asked.iter().map(|a| a.0).collect(), range);
             for (entry, &(_, value)) in asked.iter().enumerate() {
                 if !there[value] {
                     there[value] = near.touches(entry, budget)?;
                 }
             }
+            warnings.extend(near.take_warnings());
             let mut there = there.into_iter();
             open.retain(|(value, _)| {
                 let found = there.next().unwrap_or(false);
@@ -68,8 +73,13 @@ impl Engine {
     }
 
     /// Adds what files above level 0 have; returns what the answer lacks.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "those of the question, the view and the answer"
+    )]
     fn values_of_files(
         &self,
+        view: &View,
         tenant: TenantId,
         name: &str,
         any_of: &[Vec<Matcher>],
@@ -77,7 +87,6 @@ impl Engine {
         budget: &Budget,
         values: &mut BTreeSet<String>,
     ) -> Result<BTreeSet<String>, SourceError> {
-        let view = self.shared.view();
         let mut warnings = BTreeSet::new();
         for lost in view.lost.iter().filter(|l| l.entry.range().overlaps(&range)) {
             warnings.insert(format!("{}: {} (quarantined)", lost.file, lost.detail));
@@ -133,13 +142,12 @@ impl Engine {
     }
 
     /// These series (ascending) as far as heads and level 0 hold them.
-    fn near(&self, tenant: TenantId, ids: Vec<SeriesId>, range: TimeRange) -> Selection {
+    fn near(&self, view: &Arc<View>, tenant: TenantId, ids: Vec<SeriesId>, range: TimeRange) -> Selection {
         let gate = self.read_gate();
-        let view = self.shared.view();
         let mut marks = vec![Default::default(); ids.len()];
         view.active.marks(&ids, |i, mark, _| marks[i] = mark, false);
         drop(gate);
         let sources = view.sources_of_windows(&ids, |b| b.range().overlaps(&range));
-        Selection::plain(&self.shared, tenant, range, ids, marks, sources, view)
+        Selection::plain(&self.shared, tenant, range, ids, marks, sources, Arc::clone(view))
     }
 }

@@ -102,3 +102,45 @@ fn what_reading_would_count_is_known_before() {
         assert_eq!(set.samples_ahead(&large).unwrap(), Ahead::default());
     }
 }
+
+#[test]
+fn values_stay_while_files_are_merged() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = open(&machine);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    filled(&engine, &table, 1, &[0], 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for position in 2..2000 {
+                engine.seal().unwrap();
+                engine.compact_all().unwrap();
+                filled(&engine, &table, position, &[0], 0);
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        while !done.load(std::sync::atomic::Ordering::Acquire) {
+            let budget = Budget::unlimited();
+            let any_of = [vec![Matcher::equal("job", "test")]];
+            let found = engine.label_values(TENANT, "instance", &any_of, TimeRange::ALL, &budget);
+            assert_eq!(found.unwrap().items, ["host-0"]);
+        }
+    });
+}
+
+#[test]
+fn values_that_damage_hides_are_warned_of() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = open(&machine);
+    filled(&engine, &table, 1, &[0], 0);
+    engine.seal().unwrap();
+    let path = std::path::Path::new(super::model_based::DIR).join("block-0000000001");
+    let directory = engine.shared.view().blocks[0].footer.directory;
+    let spoilt = |b: &mut Vec<u8>| b[directory.offset as usize] ^= 1;
+    machine.files.edit(&path, spoilt).unwrap();
+    engine.shared.indexes.forget(1);
+    let found = engine
+        .label_values(TENANT, "instance", &[], TimeRange::ALL, &Budget::unlimited())
+        .unwrap();
+    assert_eq!(found.items, [""; 0]);
+    assert_eq!(found.warnings.len(), 1, "{found:?}");
+}
