@@ -1,8 +1,7 @@
 //! A running check: every stored byte is read again in turn, a bounded piece at a time, so that damage is known before
 //! somebody asks for what it hit, and while a backup still has it.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use host::read_file_around;
 
@@ -24,11 +23,14 @@ pub struct ScrubStats {
 }
 
 #[derive(Default)]
-pub(crate) struct Scrub(Mutex<Inner>);
+pub(crate) struct Scrub {
+    /// Held while a piece is read.
+    inner: Mutex<Inner>,
+    stats: Mutex<ScrubStats>,
+}
 
 #[derive(Default)]
-struct Inner {
-    stats: ScrubStats,
+pub(crate) struct Inner {
     began_ms: u64,
     /// The block that is under way, and its next group; blocks are taken by id.
     block: Option<(Arc<Block>, Arc<Directory>, u32)>,
@@ -39,15 +41,24 @@ struct Inner {
 
 impl Scrub {
     pub(crate) fn stats(&self) -> ScrubStats {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).stats
+        *self.lock_stats()
+    }
+
+    fn lock_stats(&self) -> MutexGuard<'_, ScrubStats> {
+        self.stats.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl Engine {
     /// Checks at least one and about `bytes_max` of the bytes that come next; what is damaged or cannot be read is
-    /// quarantined by name. Returns the bytes checked; 0 at the end of a round, after which it starts anew.
+    /// quarantined by name. Returns the bytes checked: fewer than `bytes_max` at the end of a round, after which it starts
+    /// anew.
     pub fn scrub(&self, bytes_max: u64) -> u64 {
-        let mut inner = self.scrub.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut inner = self.scrub.lock();
         let mut bytes = 0;
         while bytes < bytes_max.max(1) {
             match self.scrub_piece(&mut inner) {
@@ -55,7 +66,7 @@ impl Engine {
                 None => break,
             }
         }
-        inner.stats.bytes += bytes;
+        self.scrub.lock_stats().bytes += bytes;
         bytes
     }
 
@@ -83,8 +94,9 @@ impl Engine {
             .min_by_key(|b| b.id());
         let Some(block) = next else {
             let began = std::mem::take(&mut inner.began_ms);
-            inner.stats.round_ms = self.monotonic_ms().saturating_sub(began).max(1);
-            inner.stats.rounds += 1;
+            let mut stats = self.scrub.lock_stats();
+            stats.round_ms = self.monotonic_ms().saturating_sub(began).max(1);
+            stats.rounds += 1;
             (inner.done, inner.small) = (0, false);
             return None;
         };
@@ -113,10 +125,10 @@ impl Engine {
         }
     }
 
-    /// Manifests and series files. No commit or seal is under way meanwhile.
+    /// Manifests and series files. Commits and seals go on meanwhile: a manifest is replaced as a whole, and of a series
+    /// file the part that files name does not change any more.
     fn scrub_small_files(&self) -> u64 {
         let s = &self.shared;
-        let writer = self.lock_writer();
         let mut bytes = 0;
         let host = &s.host;
         for name in NAMES {
@@ -146,10 +158,11 @@ impl Engine {
                             .add(&name, format!("{}: {}", f.what, f.lost), f.offset, f.len);
                     }
                 }
+                // a commit dropped it
+                Err(_) if s.view().window(w.id).is_none() => {}
                 Err(e) => drop(s.quarantine.add(&name, format!("cannot be read: {e}"), 0, 0)),
             }
         }
-        drop(writer);
         bytes
     }
 }

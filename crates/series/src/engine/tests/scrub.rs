@@ -75,3 +75,19 @@ fn a_byte_that_went_bad_is_found_by_name() {
         assert_eq!(engine.stats().quarantined.len(), told, "told once");
     }
 }
+
+/// Reading may take long on a bad disk: neither figures nor seals wait for it, and it waits for none of these.
+#[test]
+fn a_check_is_in_nobodys_way() {
+    let machine = Machine::new(1);
+    build(&machine);
+    let (engine, ..) = open(&machine);
+    let checking = engine.scrub.lock();
+    assert_eq!(engine.stats().scrub.rounds, 0);
+    engine.seal().unwrap();
+    drop(checking);
+    let committing = engine.lock_writer();
+    round(&engine);
+    drop(committing);
+    assert_eq!(engine.stats().quarantined, []);
+}
