@@ -19,7 +19,8 @@ pub struct ClassReport {
     pub samples: u64,
     /// Time of the oldest sample.
     pub oldest_ms: Option<i64>,
-    /// What would go: whole files, and chunks that files are freed of when they are next written.
+    /// What is past its time: files of this class alone, which go as a whole; and chunks in files of several classes,
+    /// which go once these are split, after the end of their day. Chunks of a file some of whose samples stay do not count.
     pub due_files: usize,
     pub due_bytes: u64,
     pub due_samples: u64,
@@ -39,13 +40,21 @@ impl Engine {
         self.shared.settings.retention()
     }
 
-    /// The classes of a block's series, as the settings have them; all at level 0, none where the labels are damaged.
-    pub(super) fn class_set(&self, block: &Block) -> Result<ClassSet, EngineError> {
-        if let Some(&set) = block.classes.get() {
-            return Ok(set);
-        }
-        let set = self.classes_under(block, self.retention())?;
-        Ok(*block.classes.get_or_init(|| set))
+    /// The classes of a block's series, as the settings have them; all at level 0. `None` where the labels cannot be read:
+    /// such a file stays as it is, and no merge goes across it.
+    pub(super) fn class_set(&self, block: &Block) -> Option<ClassSet> {
+        let set = match block.classes.get() {
+            Some(&set) => set,
+            None => match self.classes_under(block, self.retention()) {
+                Ok(set) => *block.classes.get_or_init(|| set),
+                // asked again the next time
+                Err(error) => {
+                    self.shared.quarantine.passing(block, &error);
+                    return None;
+                }
+            },
+        };
+        (set != ClassSet::NONE).then_some(set)
     }
 
     fn classes_under(&self, block: &Block, retention: Retention<'_>) -> Result<ClassSet, EngineError> {
@@ -86,19 +95,23 @@ impl Engine {
     }
 
     /// Files of a day in lists that may be merged: those of one class; or one of several classes, to be split first.
-    pub(super) fn by_class(&self, of_day: &[Arc<Block>], barriers: &[u64]) -> Result<ByClass, EngineError> {
+    pub(super) fn by_class(&self, of_day: &[Arc<Block>], barriers: &[u64]) -> ByClass {
         let mut lists: Vec<(ClassSet, Vec<Arc<Block>>)> = Vec::new();
+        let mut walls = barriers.to_vec();
         for block in of_day {
-            let set = self.class_set(block)?;
+            let Some(set) = self.class_set(block) else {
+                walls.push(block.id());
+                continue;
+            };
             if set.is_mixed() && !barriers.contains(&block.id()) {
-                return Ok(ByClass::Mixed(Arc::clone(block)));
+                return ByClass::Mixed(Arc::clone(block));
             }
-            match lists.iter_mut().find(|l| l.0 == set && set != ClassSet::NONE) {
+            match lists.iter_mut().find(|l| l.0 == set) {
                 Some(list) => list.1.push(Arc::clone(block)),
                 None => lists.push((set, vec![Arc::clone(block)])),
             }
         }
-        Ok(ByClass::Lists(lists.into_iter().map(|l| l.1).collect()))
+        ByClass::Lists(lists.into_iter().map(|l| l.1).collect(), walls)
     }
 
     /// A file that holds samples of a class past its time together with others: written anew it falls into classes.
@@ -108,45 +121,44 @@ impl Engine {
         barriers: &[u64],
         now_ms: Option<i64>,
         idle: bool,
-    ) -> Result<Option<Arc<Block>>, EngineError> {
+    ) -> Option<Arc<Block>> {
         let retention = self.retention();
         let (Some(now_ms), false) = (now_ms, retention.classes().is_empty()) else {
-            return Ok(None);
+            return None;
         };
-        let Some(earliest) = retention.some_gone_before(retention.all(), now_ms) else {
-            return Ok(None);
-        };
+        let earliest = retention.some_gone_before(retention.all(), now_ms)?;
         for block in view.blocks.iter().filter(|b| !blocked(view, b, barriers)) {
             // whole days go: before its day is over a class has nothing to gain
             let day_ends = (day_of(block.footer.min_ms) + 1).saturating_mul(crate::block::DAY_MS);
             if day_ends > earliest || (block.footer.level == 0 && !idle) {
                 continue;
             }
-            let set = self.class_set(block)?;
+            let Some(set) = self.class_set(block) else { continue };
             let due = retention
                 .some_gone_before(set, now_ms)
                 .is_some_and(|limit| day_ends <= limit);
             if set.is_mixed() && due {
-                return Ok(Some(Arc::clone(block)));
+                return Some(Arc::clone(block));
             }
         }
-        Ok(None)
+        None
     }
 
-    /// Blocks all of whose samples are past their time.
-    pub(super) fn past_retention(&self, view: &View, now_ms: i64) -> Result<Vec<Arc<Block>>, EngineError> {
+    /// Blocks all of whose samples are past their time. Labels may be read for it: no lock is to be held.
+    pub(super) fn past_retention(&self, view: &View, now_ms: i64) -> Vec<Arc<Block>> {
         let retention = self.retention();
         let mut old = Vec::new();
         let Some(earliest) = retention.some_gone_before(retention.all(), now_ms) else {
-            return Ok(old);
+            return old;
         };
         for block in view.blocks.iter().filter(|b| b.footer.max_ms < earliest) {
-            let limit = retention.all_gone_before(self.class_set(block)?, now_ms);
+            let Some(set) = self.class_set(block) else { continue };
+            let limit = retention.all_gone_before(set, now_ms);
             if limit.is_some_and(|limit| block.footer.max_ms < limit) {
                 old.push(Arc::clone(block));
             }
         }
-        Ok(old)
+        old
     }
 
     /// What these rules would keep and drop of what is in files, were they in force at `now_ms`. Nothing is changed.
@@ -253,7 +265,8 @@ impl Engine {
 
 /// Files of a day, as far as they may be merged.
 pub(super) enum ByClass {
-    Lists(Vec<Vec<Arc<Block>>>),
+    /// And the ids of those that nothing may be merged across.
+    Lists(Vec<Vec<Arc<Block>>>, Vec<u64>),
     /// This one holds several classes: merging others across it would mix up whose samples stand.
     Mixed(Arc<Block>),
 }

@@ -48,7 +48,7 @@ impl Engine {
     /// The same at a pace. Seals, deletes and expiry go on meanwhile.
     pub fn compact_step_at(&self, pace: &dyn Pace) -> Result<Option<CompactReport>, EngineError> {
         let mut compactor = self.lock_compactor();
-        match self.begin_merge(&compactor)? {
+        match self.begin_merge(&compactor) {
             Some(plan) => {
                 let merged = self.merge(plan, pace);
                 self.end_merge(&mut compactor, merged, false)
@@ -83,8 +83,9 @@ impl Engine {
         let mut tried: Vec<Vec<u64>> = Vec::new();
         loop {
             let view = self.to_merge(&self.lock_writer());
-            let rest = self.unmerged(&view)?;
-            let mut runs = runs(&view, rest, &compactor.barriers);
+            let (rest, mut walls) = self.unmerged(&view);
+            walls.extend(&compactor.barriers);
+            let mut runs = runs(&view, rest, &walls);
             runs.retain(|r| self.worth_merging(&view, r));
             let Some(mut inputs) = runs.into_iter().next() else {
                 break;
@@ -126,32 +127,32 @@ impl Engine {
     }
 
     /// What is to be merged next.
-    pub(super) fn begin_merge(&self, compactor: &Compactor) -> Result<Option<Plan>, EngineError> {
+    pub(super) fn begin_merge(&self, compactor: &Compactor) -> Option<Plan> {
         let (view, seen_ms) = {
             let writer = self.lock_writer();
             (self.to_merge(&writer), writer.expire_seen_ms)
         };
-        let inputs = self.next_step(&view, &compactor.barriers, seen_ms)?;
-        Ok((!inputs.is_empty()).then_some(Plan { view, inputs }))
+        let inputs = self.next_step(&view, &compactor.barriers, seen_ms);
+        (!inputs.is_empty()).then_some(Plan { view, inputs })
     }
 
     /// `seen_ms`: what the clock showed when expiry was last looked at.
-    fn next_step(&self, view: &View, barriers: &[u64], seen_ms: Option<i64>) -> Result<Blocks, EngineError> {
+    fn next_step(&self, view: &View, barriers: &[u64], seen_ms: Option<i64>) -> Blocks {
         let merge_files = self.shared.settings.merge_files;
         let idle = self.idle();
         if view.tombstones.len() >= TOMBSTONES_MAX {
             let cut = self.next_cut(view, barriers);
             if !cut.is_empty() {
-                return Ok(cut);
+                return cut;
             }
         }
         let level0: Blocks = blocks_of(view, |b| b.footer.level == 0);
         for run in runs(view, level0, barriers) {
             if run.len() >= merge_files {
-                return Ok(run[..merge_files].to_vec());
+                return run[..merge_files].to_vec();
             }
             if idle && run.len() >= 2 {
-                return Ok(run);
+                return run;
             }
         }
         let today = day_of(self.shared.host.clock.now_ms());
@@ -166,23 +167,23 @@ impl Engine {
             if of_day.len() < 2 {
                 continue;
             }
-            let lists = match self.by_class(&of_day, barriers)? {
-                ByClass::Lists(lists) => lists,
-                ByClass::Mixed(block) if idle || of_day.len() >= merge_files => return Ok(vec![block]),
+            let (lists, walls) = match self.by_class(&of_day, barriers) {
+                ByClass::Lists(lists, walls) => (lists, walls),
+                ByClass::Mixed(block) if idle || of_day.len() >= merge_files => return vec![block],
                 ByClass::Mixed(_) => continue,
             };
-            for run in lists.into_iter().flat_map(|list| runs(view, list, barriers)) {
+            for run in lists.into_iter().flat_map(|list| runs(view, list, &walls)) {
                 let same: Option<&[Arc<Block>]> = run
                     .chunk_by(|a, b| a.footer.level == b.footer.level)
                     .find(|c| c.len() >= merge_files);
                 if let Some(same) = same {
-                    return Ok(same[..merge_files].to_vec());
+                    return same[..merge_files].to_vec();
                 }
                 let over = day < today && run.len() >= PAST_DAY_FILES;
                 if over || (idle && run.len() >= 2) {
                     let run = comparable(run);
                     if run.len() >= 2 {
-                        return Ok(run);
+                        return run;
                     }
                 }
             }
@@ -190,11 +191,10 @@ impl Engine {
         if idle || view.tombstones.len() >= TOMBSTONES_CUT {
             let cut = self.next_cut(view, barriers);
             if !cut.is_empty() {
-                return Ok(cut);
+                return cut;
             }
         }
-        let split = self.to_split(view, barriers, seen_ms, idle)?;
-        Ok(split.into_iter().collect())
+        self.to_split(view, barriers, seen_ms, idle).into_iter().collect()
     }
 
     /// A file of which deleted samples are still to be cut.
@@ -336,12 +336,13 @@ fn comparable(mut run: Blocks) -> Blocks {
 }
 
 impl Engine {
-    /// The blocks that are not yet the only one of their day and class, or that deletes still concern.
-    fn unmerged(&self, view: &View) -> Result<Blocks, EngineError> {
-        let mut sets = Vec::with_capacity(view.blocks.len());
-        for block in &view.blocks {
-            sets.push(self.class_set(block)?);
-        }
+    /// The blocks that are not yet the only one of their day and class, or that deletes still concern; and the ids of
+    /// those that nothing may be merged across.
+    fn unmerged(&self, view: &View) -> (Blocks, Vec<u64>) {
+        let known: Vec<Option<ClassSet>> = view.blocks.iter().map(|b| self.class_set(b)).collect();
+        let sets: Vec<ClassSet> = known.iter().map(|s| s.unwrap_or(ClassSet::NONE)).collect();
+        let walls = view.blocks.iter().zip(&known).filter(|(_, set)| set.is_none());
+        let walls = walls.map(|(b, _)| b.id()).collect();
         let days = |b: &Block| day_of(b.footer.min_ms)..=day_of(b.footer.max_ms);
         let alone = |i: usize| {
             let b = &view.blocks[i];
@@ -353,10 +354,8 @@ impl Engine {
                     .all(|(_, (o, set))| !days(o).contains(&b.footer.day) || !set.overlaps(sets[i]))
         };
         let blocks = view.blocks.iter().enumerate();
-        Ok(blocks
-            .filter(|(i, b)| !alone(*i) || deletes_concern(view, b))
-            .map(|(_, b)| Arc::clone(b))
-            .collect())
+        let rest = blocks.filter(|(i, b)| !alone(*i) || deletes_concern(view, b));
+        (rest.map(|(_, b)| Arc::clone(b)).collect(), walls)
     }
 
     /// Whether a merge gets anywhere: of files that are all single in their days and classes it would make as many again.

@@ -1,5 +1,7 @@
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use super::EngineError;
 use crate::block::{Block, ReadError, block_name};
 
 /// Damages remembered one by one; further ones are only logged.
@@ -27,6 +29,8 @@ impl std::fmt::Display for Quarantined {
 #[derive(Default)]
 pub(crate) struct Quarantine {
     found: Mutex<Vec<Quarantined>>,
+    /// Ids of blocks of which it was told that they cannot be read for a reason that passes.
+    passing: Mutex<BTreeSet<u64>>,
 }
 
 impl Quarantine {
@@ -60,6 +64,14 @@ impl Quarantine {
             }
         }
         text
+    }
+
+    /// A block is left as it is because it cannot be read now. It is logged once, and not listed: the next try may succeed.
+    pub(crate) fn passing(&self, block: &Block, error: &EngineError) {
+        let mut told = self.passing.lock().unwrap_or_else(|e| e.into_inner());
+        if told.len() < LISTED_MAX && told.insert(block.id()) {
+            tracing::warn!(file = block_name(block.id()), %error, "a file cannot be read, and is left as it is; the others go on");
+        }
     }
 
     pub(crate) fn block(&self, block: &Block, error: &ReadError) -> String {

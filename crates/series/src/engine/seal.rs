@@ -315,12 +315,15 @@ impl Engine {
     /// Removes files whose samples are all older than the retention. A file goes only when two calls in a row find it
     /// so: one jump of the clock deletes nothing.
     pub fn expire(&self, now_ms: i64) -> Result<ExpireReport, EngineError> {
-        let mut writer = self.lock_writer();
-        let before = writer.expire_seen_ms.replace(now_ms);
+        let before = self.lock_writer().expire_seen_ms.replace(now_ms);
         let Some(before) = before else {
             return Ok(ExpireReport::default());
         };
-        let old = self.past_retention(&self.shared.view(), now_ms.min(before))?;
+        let mut old = self.past_retention(&self.shared.view(), now_ms.min(before));
+        let mut writer = self.lock_writer();
+        // what a merge took meanwhile is in another file, which is looked at the next time
+        let view = self.shared.view();
+        old.retain(|b| view.blocks.iter().any(|o| Arc::ptr_eq(o, b)));
         if old.is_empty() {
             return Ok(ExpireReport::default());
         }

@@ -171,6 +171,49 @@ fn without_classes_a_default_keeps_level_0_until_it_is_past() {
     assert_eq!(engine.expire(over).unwrap().files, 4);
 }
 
+/// What cannot be read today may be readable tomorrow: older samples must not have come to stand above its own.
+#[test]
+fn no_merge_goes_across_a_file_whose_labels_cannot_be_read() {
+    for all in [false, true] {
+        let machine = Machine::new(4);
+        let of = |merge_files| EngineSettings {
+            merge_files,
+            ..settings(vec![class(0, Some(1))], None)
+        };
+        let (engine, table, _) = open_with(&machine, of(1));
+        let mut world = World::new();
+        for (n, at) in [7, 7, 8].into_iter().enumerate() {
+            let step = Step::Floats(vec![(1, at, 10 + n as u8, false)]);
+            engine.apply(n as u64 + 1, &record(&step, &table, &mut world).unwrap());
+            engine.seal().unwrap();
+            assert_eq!(engine.compact_step().unwrap().unwrap().files_out, 1);
+        }
+        let blocks = engine.shared.view().blocks.clone();
+        assert_eq!(blocks.iter().map(|b| b.footer.level).collect::<Vec<_>>(), [1, 1, 1]);
+        drop(engine);
+        let (path, index) = (&blocks[1].path, blocks[1].footer.index);
+        machine
+            .files
+            .spoil(path, index.offset..index.offset + index.len)
+            .unwrap();
+        let (engine, _, _) = open_with(&machine, of(2));
+        if all {
+            engine.compact_all().unwrap();
+        } else {
+            settle(&machine, &engine);
+        }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let told = engine.stats().quarantined;
+        assert!(told.iter().any(|q| q.file == name), "{told:?}");
+        drop(engine);
+        machine.files.spoil(path, 0..0).unwrap();
+        let (engine, ..) = open_with(&machine, of(2));
+        check(&engine, &world);
+        settle(&machine, &engine);
+        check(&engine, &world);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     /// Classes decide in which file a sample is, never what an answer is; also when they change between openings.
