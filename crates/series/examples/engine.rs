@@ -99,7 +99,7 @@ fn main() {
             engine.apply(position, &record);
             apply += cpu_ns() - t;
         }
-        if engine.seal_due(0).is_some() {
+        if engine.seal_due().is_some() {
             let t = cpu_ns();
             engine.seal().unwrap();
             seal += cpu_ns() - t;

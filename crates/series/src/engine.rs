@@ -330,8 +330,8 @@ impl Engine {
         self.monotonic_ms().saturating_sub(self.last_apply_ms.load(Relaxed)) >= self.shared.settings.idle_after_ms
     }
 
-    /// Why a seal is due now, if it is. The wall clock is not asked: times are measured on the monotonic one.
-    pub fn seal_due(&self, _now_ms: i64) -> Option<SealReason> {
+    /// Why a seal is due now, if it is. Times are measured on the monotonic clock.
+    pub fn seal_due(&self) -> Option<SealReason> {
         let s = &self.shared.settings;
         let view = self.shared.view();
         let heads = || view.frozen.iter().chain([&view.active]);

@@ -182,7 +182,7 @@ impl Worker {
     /// One bounded piece of work; true when there may be more.
     fn tick(&mut self) -> Result<bool, StoreError> {
         let now_ms = self.host.clock.now_ms();
-        if let Some(reason) = self.engine.seal_due(now_ms) {
+        if let Some(reason) = self.engine.seal_due() {
             tracing::debug!(?reason, "sealing");
             self.seal()?;
             return Ok(true);

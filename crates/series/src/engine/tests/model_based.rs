@@ -281,7 +281,7 @@ pub(super) fn run_with(steps: &[Step], machine: &Machine, settings: impl Fn(usiz
             }
             Step::Idle => {
                 machine.clock.advance(Duration::from_secs(6));
-                if engine.seal_due(0).is_some() {
+                if engine.seal_due().is_some() {
                     engine.seal().unwrap();
                 }
                 while engine.compact_step().unwrap().is_some() {}

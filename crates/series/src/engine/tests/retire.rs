@@ -170,21 +170,21 @@ fn memory_pressure_seals_and_then_slows() {
         next += 1;
         engine.apply(next, &Record::Batch(batch));
     };
-    while engine.seal_due(0).is_none() {
+    while engine.seal_due().is_none() {
         assert!(!engine.overfull());
         apply();
     }
-    assert_eq!(engine.seal_due(0), Some(SealReason::Memory));
+    assert_eq!(engine.seal_due(), Some(SealReason::Memory));
     while !engine.overfull() {
         apply();
     }
     assert!(engine.stats().head_bytes < 20 << 20);
     engine.seal().unwrap();
     assert!(!engine.overfull());
-    assert_eq!(engine.seal_due(0), None);
+    assert_eq!(engine.seal_due(), None);
     apply();
     // what is kept free does not count as pressure
-    assert_eq!(engine.seal_due(0), None);
+    assert_eq!(engine.seal_due(), None);
 }
 
 /// The order of labels that selections remember goes with the labels.
