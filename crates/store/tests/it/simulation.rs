@@ -12,11 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use liar::Lie;
 use lives::{Tally, live};
 
-/// Seeds that once found something.
-const FOUND: &[u64] = &[
-    // a merge dropped what a delete took that was not sealed yet; replayed deltas did not find their running value
-    799, 3263,
-];
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 300;
 /// Failures after which a run ends.
@@ -37,9 +32,6 @@ fn what_was_acknowledged_survives_everything() {
     let first = number("OVERSEER_SEED");
     let count = number("OVERSEER_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
     let first = first.unwrap_or(0);
-    for seed in FOUND {
-        live(*seed, None).unwrap();
-    }
     let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
     let all = Mutex::new(Tally::default());
@@ -89,7 +81,9 @@ fn add(all: &mut Tally, one: Tally) {
 #[test]
 fn a_disk_that_lies_is_caught() {
     for lie in [Lie::Sync, Lie::SyncDir] {
-        let caught = (0..60).filter(|seed| one(*seed, Some(lie)).is_err()).count();
+        // a panic catches nothing: it may come of anything
+        let found = |seed: &u64| matches!(catch_unwind(|| live(*seed, Some(lie))), Ok(Err(_)));
+        let caught = (0..60).filter(found).count();
         assert!(caught > 5, "{lie:?}: {caught} of 60");
     }
 }

@@ -1,5 +1,5 @@
 use host::sim::Machine;
-use model::{Batch, DeltaRow, Record, TimeRange, Want};
+use model::{Batch, Delete, DeltaRow, Matcher, Record, TimeRange, Want};
 
 use super::model_based::{TENANT, Value, labels, open, read_all, time};
 use crate::engine::{Engine, EngineSettings};
@@ -51,6 +51,48 @@ fn deltas_become_a_running_value_across_seals_and_restarts() {
     engine.apply(5, &delta(&table, 3, 4, 1.0));
     expected.push((time(4), 10.0, start));
     assert_eq!(totals(&engine), expected);
+}
+
+/// A delete that is applied and not sealed comes again with the log, after the deltas that came before it: these must find
+/// the running value that they found, whatever was merged and committed meanwhile.
+#[test]
+fn a_delete_that_is_not_sealed_takes_nothing_from_what_replay_finds() {
+    for merged_before in [false, true] {
+        let machine = Machine::new(1);
+        let (engine, table, _) = open(&machine);
+        engine.apply(1, &delta(&table, 0, 1, 5.0));
+        engine.seal().unwrap();
+        if merged_before {
+            engine.compact_all().unwrap();
+        }
+        let delete = Record::Delete(Delete {
+            tenant: TENANT,
+            matchers: vec![Matcher::equal("job", "test")],
+            range: TimeRange::new(time(1), time(1)),
+        });
+        let replay = |engine: &Engine, table: &SeriesTable| {
+            engine.apply(2, &delta(table, 1, 2, 3.0));
+            engine.apply(3, &delete);
+            assert_eq!(
+                totals(engine),
+                [(time(2), 8.0, time(0))],
+                "merged before: {merged_before}"
+            );
+        };
+        replay(&engine, &table);
+        let merged = engine.compact_all().unwrap();
+        assert_eq!(merged.files_in, usize::from(!merged_before));
+        machine.clock.advance(std::time::Duration::from_secs(6));
+        while engine.compact_step().unwrap().is_some() {}
+        machine.files.crash();
+        let (engine, table, report) = open(&machine);
+        assert_eq!(report.applied, 1);
+        assert_eq!(totals(&engine), [(time(1), 5.0, time(0))]);
+        replay(&engine, &table);
+        engine.seal().unwrap();
+        engine.compact_all().unwrap();
+        assert_eq!(totals(&engine), [(time(2), 8.0, time(0))]);
+    }
 }
 
 #[test]
