@@ -539,8 +539,9 @@ impl<'e> Engine<'e> {
         let context = self.context;
         let reach = Reach::instant(&selector, context.lookback_ms);
         let smoothed = selector.extension == Extension::Smoothed;
-        // a last sample may come without its start time
-        let plain = !smoothed && !selector.skip_buckets && function != "start_timestamp";
+        // a last sample may come without its start time, and is the last of what is looked at with the offset
+        let in_place = matches!(take, Take::Value) || selector.at.is_none() || selector.offset_ms == 0;
+        let plain = !smoothed && !selector.skip_buckets && function != "start_timestamp" && in_place;
         let want = if steps.count == 1 && plain {
             Want::Last
         } else {
@@ -591,37 +592,26 @@ impl<'e> Engine<'e> {
             None => Ok(Column::Same(default)),
         };
         Ok(Some(match name {
-            "clamp" => self.staged(
-                first,
-                steps,
-                Stage::Clamp {
-                    min: scalar(1, 0.0)?,
-                    max: scalar(2, 0.0)?,
-                },
-            )?,
-            "clamp_min" => {
-                let max = Column::Same(f64::INFINITY);
-                self.staged(
-                    first,
-                    steps,
-                    Stage::Clamp {
+            "clamp" | "clamp_min" | "clamp_max" | "round" => {
+                // arguments are evaluated in their order: of two errors, the first one's is told
+                let mut pipe = self.pipe(first, steps)?;
+                pipe.stages.push(match name {
+                    "clamp" => Stage::Clamp {
                         min: scalar(1, 0.0)?,
-                        max,
+                        max: scalar(2, 0.0)?,
                     },
-                )?
-            }
-            "clamp_max" => {
-                let min = Column::Same(f64::NEG_INFINITY);
-                self.staged(
-                    first,
-                    steps,
-                    Stage::Clamp {
-                        min,
+                    "clamp_min" => Stage::Clamp {
+                        min: scalar(1, 0.0)?,
+                        max: Column::Same(f64::INFINITY),
+                    },
+                    "clamp_max" => Stage::Clamp {
+                        min: Column::Same(f64::NEG_INFINITY),
                         max: scalar(1, 0.0)?,
                     },
-                )?
+                    _ => Stage::Round(scalar(1, 1.0)?),
+                });
+                pipe
             }
-            "round" => self.staged(first, steps, Stage::Round(scalar(1, 1.0)?))?,
             "timestamp" => match &first.kind {
                 Kind::Selector(selector) => self.instants(*selector, steps, Take::Time, name)?,
                 _ => self.staged(first, steps, Stage::StepTime)?,
