@@ -12,9 +12,11 @@ import (
 	"os"
 	"sort"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -28,6 +30,8 @@ type overseerAsk struct {
 	Start int64   `json:"start"`
 	End   int64   `json:"end"`
 	Step  int64   `json:"step"`
+	// Whether empty buckets at either end of a range's histograms are to be seen too.
+	Whole bool `json:"whole"`
 }
 
 type overseerSeries struct {
@@ -94,6 +98,20 @@ func overseerKey(l labels.Labels) string {
 }
 
 func overseerFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+// A histogram as the test language writes it, with the empty buckets at its ends, which that leaves out.
+func overseerWhole(h *histogram.FloatHistogram) string {
+	const empty, shown = 0x1p-1000, "9.332636185032189e-302"
+	h = h.Copy()
+	for _, buckets := range [][]float64{h.PositiveBuckets, h.NegativeBuckets} {
+		for i := range buckets {
+			if buckets[i] == 0 {
+				buckets[i] = empty
+			}
+		}
+	}
+	return strings.ReplaceAll(h.TestExpression(), shown, "0")
+}
 
 func overseerTime(ms int64) string { return strconv.FormatInt(ms, 10) }
 
@@ -177,8 +195,12 @@ func overseerEvaluate(engine *promql.Engine, texts parser.Parser, store storage.
 			for _, p := range s.Floats {
 				series.Points = append(series.Points, [2]string{overseerTime(p.T), overseerFloat(p.F)})
 			}
+			text := (*histogram.FloatHistogram).TestExpression
+			if ask.Whole {
+				text = overseerWhole
+			}
 			for _, p := range s.Histograms {
-				series.Points = append(series.Points, [2]string{overseerTime(p.T), p.H.TestExpression()})
+				series.Points = append(series.Points, [2]string{overseerTime(p.T), text(p.H)})
 			}
 			a.Series = append(a.Series, series)
 		}

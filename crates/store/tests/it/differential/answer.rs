@@ -95,7 +95,9 @@ fn close(a: &str, b: &str, tolerance: f64) -> bool {
         return a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a == b || close(a, b, tolerance));
     }
     match (a.parse::<f64>(), b.parse::<f64>()) {
-        (Ok(a), Ok(b)) => a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * a.abs().max(b.abs()),
+        (Ok(a), Ok(b)) if a.is_finite() && b.is_finite() => (a - b).abs() <= tolerance * a.abs().max(b.abs()),
+        // an infinity is as far from every other number as can be
+        (Ok(a), Ok(b)) => a == b || (a.is_nan() && b.is_nan()),
         _ => false,
     }
 }
@@ -118,31 +120,41 @@ fn same_notes(theirs: &[String], ours: &[String]) -> bool {
     theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(t, o)| same(t, o))
 }
 
-/// What Prometheus says of one operator at one step is what it met last; of a scalar that trims floats and histograms, that
-/// is the one or the other. Overseer says both.
-const LAST_INFO: &str = "one info for a scalar that trims floats and histograms";
-/// Go computes some functions with its own approximations. Behind `exp` or `sinh`, the last bit turns a sine around.
-const LARGE_ANGLE: &str = "a trigonometric function of a large, rounded number";
+/// Whether infos about a trimming scalar are all that ours has more, and theirs has one of them.
+pub(crate) fn last_info_only(theirs: &Answer, ours: &Answer) -> bool {
+    let trims = |i: &String| {
+        let of = |op: &str| i.contains(&format!("encountered for binary operator \"{op}\""));
+        of("</") || of(">/")
+    };
+    let mut more = ours.infos.iter().filter(|o| !theirs.infos.contains(o));
+    theirs.warnings == ours.warnings
+        && theirs.infos.iter().all(|t| ours.infos.contains(t))
+        && theirs.infos.iter().any(trims)
+        && more.all(trims)
+}
 
-/// Prometheus stores gauge histograms of a chunk in one layout; buckets that this adds show when they become NaN,
-/// and in quantiles when all others are negative.
-const EMPTY_BUCKETS: &str = "empty buckets that became NaN, or stand between negative ones";
+/// Whether both have the same values at each time, or as many where that is all, whichever series have them.
+pub(crate) fn same_values(theirs: &Answer, ours: &Answer, number: bool) -> bool {
+    let values = |a: &Answer| {
+        let points = a.series.iter().flat_map(|s| s.1.clone());
+        let points = points.map(|(t, v)| (t, if number { String::new() } else { v }));
+        let mut points: Vec<(i64, String)> = points.collect();
+        points.sort();
+        points
+    };
+    theirs.error.is_none() && ours.error.is_none() && values(theirs) == values(ours)
+}
 
-impl Difference {
-    /// Why a difference, made as small as can be, is none to mend; docs/promql.md lists the reasons.
-    pub(crate) fn reason(&self, text: &str) -> Option<&'static str> {
-        let angles = ["sin(", "cos(", "tan("].iter().any(|f| text.contains(f));
-        match self.kind {
-            "notes" if self.text.contains("sample types encountered for binary operator") => {
-                let trims = text.contains("</") || text.contains(">/");
-                trims.then_some(LAST_INFO)
-            }
-            "values" if self.text.matches("buckets:[NaN").count() > 1 => Some(EMPTY_BUCKETS),
-            "values" if text.contains("histogram_quantile") && text.contains("-n") => Some(EMPTY_BUCKETS),
-            "values" if angles => Some(LARGE_ANGLE),
-            _ => None,
-        }
-    }
+/// Whether no two numbers are farther apart than so much.
+pub(crate) fn within(theirs: &Answer, ours: &Answer, distance: f64) -> bool {
+    let (t, o) = (ordered("", theirs), ordered("", ours));
+    let near = |t: &str, o: &str| match (t.parse::<f64>(), o.parse::<f64>()) {
+        (Ok(t), Ok(o)) => t == o || (t.is_nan() && o.is_nan()) || (t - o).abs() <= distance,
+        _ => t == o,
+    };
+    let points = |s: &[Series]| s.iter().flat_map(|s| s.1.clone()).collect::<Vec<_>>();
+    let (t, o) = (points(&t), points(&o));
+    t.len() == o.len() && t.iter().zip(&o).all(|(t, o)| t.0 == o.0 && near(&t.1, &o.1))
 }
 
 /// Series in an order that both sides share: of vectors, only `sort` and its kin promise one.
@@ -215,4 +227,38 @@ pub(crate) fn last_bits_differ(theirs: &Answer, ours: &Answer) -> bool {
     let values = |a: &Answer| ordered("", a).into_iter().flat_map(|s| s.1).collect::<Vec<_>>();
     let (t, o) = (values(theirs), values(ours));
     t.len() == o.len() && t.iter().zip(&o).any(|(t, o)| !close(&t.1, &o.1, 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_infinity_is_an_infinity() {
+        let same = |a: &str, b: &str| close(a, b, TOLERANCE);
+        assert!(same("+Inf", "+Inf") && same("Inf", "+Inf") && same("NaN", "NaN"));
+        assert!(same("1", "1.0000000001") && !same("1", "1.00000001"));
+        for other in ["-Inf", "1", "1.7976931348623157e308", "NaN", "0"] {
+            assert!(!same("+Inf", other) && !same(other, "+Inf"), "{other}");
+        }
+        assert!(!same("NaN", "1") && !same("0", "NaN"));
+        assert!(same("{{count:+Inf sum:1}}", "{{count:+Inf sum:1}}"));
+        assert!(!same("{{count:+Inf sum:1}}", "{{count:3 sum:1}}"));
+    }
+
+    #[test]
+    fn infos_about_a_trimming_scalar_are_told_from_others() {
+        let info = |op: &str, with: &str| {
+            format!("PromQL info: incompatible sample types encountered for binary operator \"{op}\": {with}")
+        };
+        let with = |infos: &[&String]| Answer {
+            infos: infos.iter().map(|&i| i.clone()).collect(),
+            ..Answer::default()
+        };
+        let (a, b, plus) = (info("</", "a"), info("</", "b"), info("+", "c"));
+        assert!(last_info_only(&with(&[&b]), &with(&[&a, &b])));
+        assert!(!last_info_only(&with(&[]), &with(&[&a, &b])));
+        assert!(!last_info_only(&with(&[&a, &b]), &with(&[&b])));
+        assert!(!last_info_only(&with(&[&a]), &with(&[&a, &plus])));
+    }
 }

@@ -31,6 +31,25 @@ impl World {
         }
         text
     }
+
+    /// The same with other texts for its gauge histograms: by time in ms, for each series.
+    pub(crate) fn with_gauge_histograms(&self, mut of: impl FnMut(&str) -> Vec<(i64, String)>) -> World {
+        let mut world = self.clone();
+        let seconds: i64 = self.step.trim_end_matches('s').parse().expect("steps are in seconds");
+        for line in &mut world.lines {
+            let gauge = |i: &String| i.starts_with('{') && i.contains(":gauge");
+            if !line.items.iter().any(gauge) {
+                continue;
+            }
+            for (at_ms, text) in of(&line.metric) {
+                let item = line.items.get_mut((at_ms / (seconds * 1000)) as usize);
+                if let Some(item) = item.filter(|i| gauge(i)) {
+                    *item = text;
+                }
+            }
+        }
+        world
+    }
 }
 
 pub(crate) fn pick<T: Copy>(dice: &mut Dice, from: &[T]) -> T {

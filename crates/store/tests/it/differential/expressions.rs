@@ -1,7 +1,7 @@
 //! Random expressions over the whole language, and smaller ones out of a given one.
 
 use host::sim::Dice;
-use query::promql::ast::{Expr, ExprKind, ValueType};
+use query::promql::ast::{BinaryOp, Expr, ExprKind, ValueType};
 use query::promql::functions::{FUNCTIONS, Function};
 use query::promql::parse;
 
@@ -306,6 +306,40 @@ pub(crate) fn smaller(text: &str) -> Vec<String> {
     out.retain(|t| t.len() < text.len() && parse(t).is_ok());
     out.sort_by_key(String::len);
     out.dedup();
+    out
+}
+
+/// What sines, cosines, tangents and remainders are taken of in a query: there the last bits of a large number are all.
+pub(crate) fn turns(text: &str) -> Vec<String> {
+    fn gather(expr: &Expr, out: &mut Vec<String>) {
+        let inner: Vec<&Expr> = match &expr.kind {
+            ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => vec![e],
+            ExprKind::Binary(b) => {
+                if b.op == BinaryOp::Mod {
+                    out.push(b.left.to_string());
+                }
+                vec![&b.left, &b.right]
+            }
+            ExprKind::Aggregate(a) => vec![&a.expr],
+            ExprKind::Subquery(s) => vec![&s.expr],
+            ExprKind::Call { func, args } => {
+                if ["sin", "cos", "tan"].contains(&func.name) {
+                    out.extend(args.iter().map(Expr::to_string));
+                }
+                args.iter().collect()
+            }
+            ExprKind::Matrix { .. }
+            | ExprKind::Selector(_)
+            | ExprKind::Number(_)
+            | ExprKind::Duration(_)
+            | ExprKind::String(_) => Vec::new(),
+        };
+        inner.iter().for_each(|e| gather(e, out));
+    }
+    let mut out = Vec::new();
+    if let Ok(expr) = parse(text) {
+        gather(&expr, &mut out);
+    }
     out
 }
 

@@ -40,6 +40,14 @@ impl Prometheus {
         self.exchange(&json!({ "load": text }));
     }
 
+    /// What it stored for a series, with the empty buckets of histograms: times in ms and values.
+    pub(crate) fn stored(&mut self, metric: &str) -> Vec<(i64, String)> {
+        let ask =
+            json!({"query": format!("{metric}[2d]"), "start": 86_400_000, "end": 86_400_000, "step": 0, "whole": true});
+        let series = Self::read(&self.exchange(&ask)).series;
+        series.into_iter().next().map(|s| s.1).unwrap_or_default()
+    }
+
     pub(crate) fn ask(&mut self, text: &str, query: Query) -> Answer {
         let ask = match query {
             Query::Instant { at_ms } => json!({"query": text, "start": at_ms, "end": at_ms, "step": 0}),
@@ -49,7 +57,10 @@ impl Prometheus {
                 step_ms,
             } => json!({"query": text, "start": start_ms, "end": end_ms, "step": step_ms}),
         };
-        let said = self.exchange(&ask);
+        Self::read(&self.exchange(&ask))
+    }
+
+    fn read(said: &Value) -> Answer {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
         let parse_error = said["parse_error"].as_str();
