@@ -102,10 +102,7 @@ impl Engine {
 
     /// Adds what files above level 0 hold, and says what cannot be had.
     fn add_files(&self, s: &mut Selection, matchers: &[Matcher], budget: &Budget) -> Result<(), SourceError> {
-        let mut warnings = BTreeSet::new();
-        for lost in s.view.lost.iter().filter(|l| l.entry.range().overlaps(&s.range)) {
-            warnings.insert(format!("{}: {} (quarantined)", lost.file, lost.detail));
-        }
+        let mut warnings = s.view.missing(s.range);
         let view = Arc::clone(&s.view);
         let above = || {
             view.blocks

@@ -87,10 +87,7 @@ impl Engine {
         budget: &Budget,
         values: &mut BTreeSet<String>,
     ) -> Result<BTreeSet<String>, SourceError> {
-        let mut warnings = BTreeSet::new();
-        for lost in view.lost.iter().filter(|l| l.entry.range().overlaps(&range)) {
-            warnings.insert(format!("{}: {} (quarantined)", lost.file, lost.detail));
-        }
+        let mut warnings = view.missing(range);
         for block in &view.blocks {
             if block.footer.level == 0 || !block.range().overlaps(&range) {
                 continue;

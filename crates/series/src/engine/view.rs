@@ -1,10 +1,13 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use model::TimeRange;
 
 use crate::block::Block;
 use crate::head::Head;
 use crate::manifest::Entry;
 use crate::tombstone::Tombstone;
-use crate::window::Window;
+use crate::window::{Window, window_name};
 
 /// Deletes that a block's footer repeats at most.
 const FOOTER_TOMBSTONES_MAX: usize = 128;
@@ -33,6 +36,20 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn window(&self, id: u64) -> Option<&Arc<Window>> {
         self.windows.iter().find(|w| w.id == id)
+    }
+
+    /// What an answer of this range lacks for sure: blocks that cannot be opened, and those whose series have lost their
+    /// labels.
+    pub(crate) fn missing(&self, range: TimeRange) -> BTreeSet<String> {
+        let lost = self.lost.iter().filter(|l| l.entry.range().overlaps(&range));
+        let lost = lost.map(|l| format!("{}: {} (quarantined)", l.file, l.detail));
+        let level_0 = self.blocks.iter().filter(|b| b.footer.level == 0);
+        let of_windows = level_0.filter(|b| b.range().overlaps(&range)).filter_map(|b| {
+            let window = b.footer.window;
+            let whole = self.window(window).is_some_and(|w| !w.incomplete);
+            (!whole).then(|| format!("{}: labels of series are missing (quarantined)", window_name(window)))
+        });
+        lost.chain(of_windows).collect()
     }
 
     /// The newest time in any block.

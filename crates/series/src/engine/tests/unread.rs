@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use host::Files;
 use host::sim::{Dice, Machine};
-use model::{Batch, DeltaRow, Record, TimeRange, Want};
+use model::{Batch, Budget, DeltaRow, Record, SampleSource, TimeRange, Want};
 
 use super::damage::{build, check_without_warnings};
 use super::model_based::{DIR, Step, TENANT, Value, World, labels, open, read_all, record, time};
@@ -172,4 +172,25 @@ fn a_running_value_that_cannot_be_read_starts_anew_with_its_own_start_time() {
     assert_eq!(samples, expected);
     engine.apply(4, &delta(&table, 4, 1.0));
     assert_eq!(engine.stats().deltas_restarted, 1);
+}
+
+#[test]
+fn answers_that_lack_series_for_their_labels_say_so() {
+    let machine = Machine::new(1);
+    let (engine, table, _) = super::model_based::open(&machine);
+    let step = Step::Floats(vec![(1, 7, 9, false)]);
+    engine.apply(1, &record(&step, &table, &mut World::new()).unwrap());
+    engine.seal().unwrap();
+    drop(engine);
+    let path = Path::new(DIR).join("window-0000000001");
+    machine.files.spoil(&path, 0..1).unwrap();
+    let (engine, ..) = super::model_based::open(&machine);
+    let (found, warnings) = read_all(&engine, TimeRange::ALL, Want::Samples);
+    assert!(found.is_empty());
+    assert!(warnings[0].contains("window-0000000001"), "{warnings:?}");
+    let values = engine.label_values(TENANT, "job", &[], TimeRange::ALL, &Budget::unlimited());
+    assert_eq!(values.unwrap().warnings, warnings);
+    // what the file has nothing of is whole
+    let (_, warnings) = read_all(&engine, TimeRange::new(time(8), time(9)), Want::Samples);
+    assert_eq!(warnings, [""; 0]);
 }
