@@ -499,7 +499,7 @@ impl<C: Codec> Writer<C> {
         }
     }
 
-    fn discard(&mut self, gone: Vec<Arc<Segment>>, first_kept: Position) {
+    fn discard(&mut self, mut gone: Vec<Arc<Segment>>, first_kept: Position) {
         let mut hub = self.shared.hub();
         let dropped_before = hub.dropped;
         hub.dropped = dropped_before.max(first_kept - 1);
@@ -510,6 +510,14 @@ impl<C: Codec> Writer<C> {
             self.shared.hub().dropped = dropped_before;
             self.shared.segments().splice(0..0, gone);
             return;
+        }
+        if !stated
+            && self.shared.segments().is_empty()
+            && let Some(newest) = gone.pop()
+        {
+            // with neither statement nor segment the next start would take all records for lost
+            self.shared.hub().dropped = dropped_before.max(newest.first() - 1);
+            self.shared.segments().push(newest);
         }
         let files = Arc::clone(&self.shared.host.files);
         for segment in gone {
