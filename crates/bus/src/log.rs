@@ -63,6 +63,12 @@ pub trait Log<T>: Send + Sync {
 pub trait Consumer<T>: Send {
     /// The next delivery, or `Idle` after `wait`.
     fn next(&mut self, wait: Duration) -> Result<Delivery<T>, BusError>;
+
+    /// Bytes of storage that were read so far, and those that lie between here and the log's end: how far a replay has
+    /// come. Both are 0 where that is not known.
+    fn stored_bytes(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 #[derive(Debug)]

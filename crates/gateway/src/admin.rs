@@ -1,26 +1,52 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
-use store::{Readiness, StoreError};
+use store::{Readiness, Replay, StoreError};
 
-use crate::answer::{Refusal, json, text, with_header};
+use crate::answer::{RETRY_AFTER_SECONDS, Refusal, json, text, with_header};
 use crate::body;
 use crate::parts::App;
 
 /// Bytes of a login's body.
 const LOGIN_BYTES_MAX: usize = 8 << 10;
 
-pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+/// 503 with the figures of the replay until queries are answered in full.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.parts.store.as_ref().map(|s| s.readiness()) {
-        None | Some(Readiness::Ready) => Ok(text(StatusCode::OK, "ready\n")),
-        Some(Readiness::Replaying { applied, target }) => Err(Refusal::unavailable(format!(
-            "replaying the log: position {applied} of {target}"
-        ))),
+        None | Some(Readiness::Ready) => text(StatusCode::OK, "ready\n"),
+        Some(Readiness::Replaying(replay)) => {
+            let body = serde_json::json!({
+                "status": "error",
+                "errorType": "unavailable",
+                "error": replay.to_string(),
+                "replay": shown(&replay),
+            });
+            let answer = json(StatusCode::SERVICE_UNAVAILABLE, body.to_string().into_bytes());
+            with_header(answer, header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+        }
     }
+}
+
+/// Figures of a replay, as JSON.
+fn shown(replay: &Replay) -> serde_json::Value {
+    let seconds = |time: Duration| time.as_millis() as f64 / 1000.0;
+    serde_json::json!({
+        "from": replay.from,
+        "position": replay.applied,
+        "target": replay.target,
+        "records": replay.records(),
+        "records_total": replay.records_total(),
+        "bytes": replay.bytes,
+        "bytes_total": replay.bytes_total,
+        "percent": (replay.percent() * 10.0).round() / 10.0,
+        "seconds": seconds(replay.took),
+        "seconds_left": replay.left().map(seconds),
+    })
 }
 
 /// Seals and makes durable all that was taken; answers when it is done.

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use model::SourceError;
 
 /// Seconds a sender should wait after "try later".
-const RETRY_AFTER_SECONDS: &str = "2";
+pub(crate) const RETRY_AFTER_SECONDS: &str = "2";
 
 /// An error answer: `{"status":"error","errorType":…,"error":…}`, as the Prometheus API has it, for every route.
 #[derive(Debug, Clone)]

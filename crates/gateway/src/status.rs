@@ -116,14 +116,11 @@ pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
     }))
 }
 
-/// How far the log is applied, as Prometheus tells of its own.
+/// How far the replay of this start is or was, as Prometheus tells of its own: positions in the place of its segments.
 pub(crate) async fn walreplay(State(app): State<Arc<App>>) -> Response {
-    let (min, max) = app.parts.log.as_ref().map_or((0, 0), |log| {
-        let status = log.status();
-        (status.first_kept.min(status.durable), status.durable)
-    });
-    let current = app.parts.store.as_ref().map_or(max, |s| s.stats().engine.applied);
-    success(&json!({ "min": min, "max": max, "current": current.clamp(min, max) }))
+    let replay = app.parts.store.as_ref().map(|s| s.replay()).unwrap_or_default();
+    let state = if replay.is_over() { "done" } else { "in progress" };
+    success(&json!({ "min": replay.from, "max": replay.target, "current": replay.applied, "state": state }))
 }
 
 /// What is there of what Prometheus lists; clients ask before they use it.

@@ -7,12 +7,14 @@ mod codec;
 mod config;
 mod maintenance;
 mod merges;
+mod replay;
 mod retention;
 mod role;
 mod snapshot;
 
 pub use codec::{RecordCodec, RecordDecode};
 pub use config::StoreConfig;
+pub use replay::Replay;
 pub use retention::{RetentionRule, keep_of_days, retention_classes, shown_keep};
 pub use role::{NotReady, Readiness, Store, StoreError, StoreParts, StoreStats};
 pub use snapshot::{Snapshot, is_snapshot_name, remove_tree, snapshot_name};

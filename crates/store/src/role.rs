@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::StoreConfig;
 use crate::maintenance::{Command, Maintenance};
+use crate::replay::{Replay, Replaying};
 use crate::snapshot::Snapshot;
 use crate::{CONSUMER, RecordCodec};
 
@@ -43,7 +44,7 @@ pub struct Store {
     engine: Arc<Engine>,
     log: Arc<dyn Log<Record>>,
     applied: watch::Receiver<Position>,
-    replay_to: Position,
+    replay: Arc<Replaying>,
     shared: Arc<Shared>,
     maintenance: Maintenance,
     snapshots: PathBuf,
@@ -60,14 +61,11 @@ struct Shared {
 }
 
 /// Whether answers are complete yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Readiness {
     Ready,
-    /// The log is being replayed: `applied` of `target`.
-    Replaying {
-        applied: Position,
-        target: Position,
-    },
+    /// The log is being replayed.
+    Replaying(Replay),
 }
 
 /// The read barrier was not reached; ask again.
@@ -136,6 +134,8 @@ impl Store {
         } = parts;
         let from = engine.applied();
         let consumer = log.consume(CONSUMER, from)?;
+        let bytes = consumer.stored_bytes().1;
+        let replay = Arc::new(Replaying::new(&host, from, log.durable(), bytes));
         let (sender, applied) = watch::channel(from);
         let shared = Arc::new(Shared::default());
         let maintenance = Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), &config);
@@ -147,13 +147,14 @@ impl Store {
             engine: Arc::clone(&engine),
             sender,
             shared: Arc::clone(&shared),
+            replay: Arc::clone(&replay),
         };
         let thread = std::thread::Builder::new()
             .name("store-apply".into())
             .spawn(move || apply.run())
             .map_err(|e| bus::BusError::Io(format!("cannot start the apply thread: {e}")))?;
         Ok(Store {
-            replay_to: log.durable(),
+            replay,
             engine,
             log,
             applied,
@@ -165,15 +166,16 @@ impl Store {
     }
 
     pub fn readiness(&self) -> Readiness {
-        let applied = *self.applied.borrow();
-        if applied >= self.replay_to {
-            Readiness::Ready
-        } else {
-            Readiness::Replaying {
-                applied,
-                target: self.replay_to,
-            }
+        let replay = self.replay();
+        match replay.is_over() {
+            true => Readiness::Ready,
+            false => Readiness::Replaying(replay),
         }
+    }
+
+    /// The replay of this start, also when it is over.
+    pub fn replay(&self) -> Replay {
+        self.replay.now(*self.applied.borrow())
     }
 
     /// Waits until everything that was durable when it was called can be read.
@@ -255,10 +257,12 @@ struct Apply {
     dir: PathBuf,
     sender: watch::Sender<Position>,
     shared: Arc<Shared>,
+    replay: Arc<Replaying>,
 }
 
 impl Apply {
     fn run(mut self) {
+        self.replay.begin();
         while !self.shared.stop.load(Relaxed) {
             match self.consumer.next(WAIT) {
                 Ok(Delivery::Record { position, item }) => {
@@ -274,7 +278,7 @@ impl Apply {
                     self.shared.lost.fetch_add(last - first + 1, Relaxed);
                     tracing::warn!(first, last, %detail, "damaged records are missing from the samples log");
                     self.engine.pass_over(last);
-                    self.sender.send_replace(last);
+                    self.reached(last);
                 }
                 Ok(Delivery::Idle) => {}
                 Ok(Delivery::Closed) => return,
@@ -321,6 +325,11 @@ impl Apply {
         } else {
             self.shared.records.fetch_add(1, Relaxed);
         }
+        self.reached(position);
+    }
+
+    fn reached(&self, position: Position) {
+        self.replay.reached(position, || self.consumer.stored_bytes().0);
         self.sender.send_replace(position);
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct LocalConsumer<T, D> {
     required: bool,
     make_decoder: Arc<dyn Fn() -> D + Send + Sync>,
     replay: Option<Replay<D>>,
+    /// Bytes of segments that were read to their end.
+    passed_bytes: u64,
 }
 
 struct Replay<D> {
@@ -57,6 +59,7 @@ impl<T, D> LocalConsumer<T, D> {
             required,
             make_decoder,
             replay: None,
+            passed_bytes: 0,
         }
     }
 }
@@ -98,6 +101,17 @@ impl<T: Send + Sync + 'static, D: Decode<Item = T>> Consumer<T> for LocalConsume
             hub = guard;
             waited = timeout.timed_out();
         }
+    }
+
+    fn stored_bytes(&self) -> (u64, u64) {
+        let delivered = self.shared.hub().attached.get(&self.id).map_or(0, |c| c.delivered);
+        let reading = self.replay.as_ref().map(|r| (&r.segment, r.scan.offset() - RECORDS_AT));
+        let segments = self.shared.segments();
+        let ahead = segments.iter().filter(|s| s.last() > delivered).map(|s| {
+            let read = reading.filter(|r| Arc::ptr_eq(r.0, s)).map_or(0, |r| r.1);
+            (s.end() - RECORDS_AT).saturating_sub(read)
+        });
+        (self.passed_bytes + reading.map_or(0, |r| r.1), ahead.sum())
     }
 }
 
@@ -168,6 +182,7 @@ impl<T: Send + Sync + 'static, D: Decode<Item = T>> LocalConsumer<T, D> {
                 let _ = catch_unwind(AssertUnwindSafe(|| decoder.begin(None)));
             }
             let scan = Scan::new(Arc::clone(&segment.file), segment.identity, RECORDS_AT);
+            self.passed_bytes += self.replay.as_ref().map_or(0, |r| r.scan.offset() - RECORDS_AT);
             self.replay = Some(Replay {
                 expected: segment.first(),
                 segment,

@@ -53,6 +53,11 @@ impl Scan {
         self.unread.iter().any(|u| u.start < offset + length && offset < u.end)
     }
 
+    /// Where it goes on.
+    pub(crate) fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// Goes on from elsewhere.
     pub(crate) fn go_to(&mut self, offset: u64) {
         self.at = offset;

@@ -20,6 +20,7 @@ mod inspect;
 mod read_api;
 mod readers;
 mod remote_write;
+mod restart;
 mod retention;
 mod server;
 mod start;

@@ -69,17 +69,31 @@ impl Server {
 
     /// The same with further arguments.
     pub(crate) fn with(data: &Path, args: &[&str]) -> Server {
+        let server = Server::early(data, args);
+        server.wait_ready();
+        server
+    }
+
+    /// The same, as soon as it answers: it may not be ready yet.
+    pub(crate) fn early(data: &Path, args: &[&str]) -> Server {
         let mut command = command();
         command.args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
         if !args.contains(&"--roles") {
             command.args(["--roles", ROLES]);
         }
         command.args(args);
-        Server::spawn(command).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+        Server::begin(command).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
-    /// Starts a command line and waits for its banner; the log when it ended before.
-    pub(crate) fn spawn(mut command: Command) -> Result<Server, String> {
+    /// Starts a command line and waits until it is ready; the log when it ended before.
+    pub(crate) fn spawn(command: Command) -> Result<Server, String> {
+        let server = Server::begin(command)?;
+        server.wait_ready();
+        Ok(server)
+    }
+
+    /// Starts a command line and waits for its banner.
+    fn begin(mut command: Command) -> Result<Server, String> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -107,7 +121,6 @@ impl Server {
                 server.address = url.strip_prefix("http://").unwrap().to_owned();
                 // the rest of the banner must go somewhere, or the server would block on it
                 std::thread::spawn(move || banner.read_to_end(&mut Vec::new()));
-                server.wait_ready();
                 return Ok(server);
             }
             line.clear();
