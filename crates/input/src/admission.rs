@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::{
@@ -237,17 +238,19 @@ impl Admission<'_> {
     /// The label to blame is looked up at the end, when the table is free, once for each budget.
     #[cold]
     fn refuse_series(&mut self, full: TableFull, labels: &LabelsBuilder) {
-        let metric = labels.pairs().find(|(n, _)| *n == model::METRIC_NAME.as_bytes());
-        let metric = metric.map_or(&[][..], |(_, v)| v);
-        let known = self
-            .full
-            .iter()
-            .position(|f| f.full == full && f.metric.as_bytes() == metric);
+        let metric = match full {
+            TableFull::Tenant { .. } => Cow::Borrowed(""),
+            TableFull::Metric { .. } => {
+                let metric = labels.pairs().find(|(n, _)| *n == model::METRIC_NAME.as_bytes());
+                String::from_utf8_lossy(metric.map_or(&[][..], |(_, v)| v))
+            }
+        };
+        let known = self.full.iter().position(|f| f.full == full && f.metric == metric);
         match known {
             Some(at) => self.full[at].series += 1,
             None if self.full.len() < BUDGETS_MAX => self.full.push(Full {
                 full,
-                metric: String::from_utf8_lossy(metric).into_owned(),
+                metric: metric.into_owned(),
                 series: 1,
                 place: self.rejects.len(),
             }),

@@ -8,11 +8,33 @@ use series::table::{Blame, SeriesTable, TableFull};
 const BREACHES_MAX: usize = 64;
 /// How long what was found out about a breach stands.
 const STANDS_MS: i64 = 60_000;
+/// Times within `STANDS_MS` that it is looked up who is to blame, however many budgets are used up.
+const LOOKS_MAX: u32 = 64;
 
 /// Series that were refused because a budget was used up, by tenant and metric, and which label is to blame.
 #[derive(Default)]
 pub struct CardinalityGuard {
-    breaches: Mutex<HashMap<(TenantId, String), Breach>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    breaches: HashMap<(TenantId, String), Breach>,
+    /// Look-ups since `since_ms`.
+    looks: u32,
+    since_ms: i64,
+}
+
+impl State {
+    /// Whether one more look-up may be made; it counts.
+    fn may_look(&mut self, now_ms: i64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) >= STANDS_MS {
+            (self.looks, self.since_ms) = (0, now_ms);
+        }
+        let may = self.looks < LOOKS_MAX;
+        self.looks += u32::from(may);
+        may
+    }
 }
 
 /// One budget that was used up.
@@ -29,7 +51,8 @@ pub struct Breach {
     pub first_ms: i64,
     pub last_ms: i64,
     pub blame: Option<Blame>,
-    looked_ms: i64,
+    /// When it was looked up who is to blame.
+    looked_ms: Option<i64>,
 }
 
 impl Breach {
@@ -64,10 +87,14 @@ impl CardinalityGuard {
             TableFull::Metric { tenant, limit } => (tenant, limit, "limits.metric_series_max", metric),
         };
         let key = (tenant, metric.to_owned());
-        let known = self.lock().get(&key).map(|b| b.looked_ms);
-        let look = known.is_none_or(|at| now_ms.saturating_sub(at) >= STANDS_MS);
+        let look = {
+            let mut state = self.lock();
+            let looked_ms = state.breaches.get(&key).and_then(|b| b.looked_ms);
+            looked_ms.is_none_or(|at| now_ms.saturating_sub(at) >= STANDS_MS) && state.may_look(now_ms)
+        };
         let blame = look.then(|| table.blame(tenant, (!metric.is_empty()).then_some(metric)));
-        let mut breaches = self.lock();
+        let mut state = self.lock();
+        let breaches = &mut state.breaches;
         if !breaches.contains_key(&key) && breaches.len() >= BREACHES_MAX {
             let oldest = breaches.iter().min_by_key(|(_, b)| b.last_ms).map(|(k, _)| k.clone());
             oldest.map(|k| breaches.remove(&k));
@@ -81,13 +108,13 @@ impl CardinalityGuard {
             first_ms: now_ms,
             last_ms: now_ms,
             blame: None,
-            looked_ms: now_ms,
+            looked_ms: None,
         });
         breach.refused += count;
         breach.last_ms = now_ms;
         if let Some(blame) = blame {
             breach.blame = blame;
-            breach.looked_ms = now_ms;
+            breach.looked_ms = Some(now_ms);
             tracing::warn!(tenant = %breach.tenant, metric = breach.metric, refused = breach.refused, "{}", breach.describe());
         }
         breach.clone()
@@ -95,13 +122,13 @@ impl CardinalityGuard {
 
     /// All there are, the newest first.
     pub fn breaches(&self) -> Vec<Breach> {
-        let mut all: Vec<Breach> = self.lock().values().cloned().collect();
+        let mut all: Vec<Breach> = self.lock().breaches.values().cloned().collect();
         all.sort_by(|a, b| b.last_ms.cmp(&a.last_ms).then_with(|| a.metric.cmp(&b.metric)));
         all
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TenantId, String), Breach>> {
-        self.breaches.lock().unwrap_or_else(|e| e.into_inner())
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -140,5 +167,16 @@ mod tests {
         }
         assert_eq!(guard.breaches().len(), BREACHES_MAX);
         assert_eq!(guard.breaches()[0].metric, "m199");
+        let state = || {
+            let state = guard.lock();
+            let known = state.breaches.keys().any(|(_, metric)| metric == "hits");
+            (state.looks, known)
+        };
+        assert_eq!(state(), (LOOKS_MAX, false));
+        let unnamed = guard.refused(&table, full, "hits", 1, 4000);
+        assert_eq!((unnamed.blame, unnamed.looked_ms), (None, None));
+        let named = guard.refused(&table, full, "hits", 1, 1000 + STANDS_MS);
+        assert!(named.blame.is_some());
+        assert_eq!(state(), (1, true));
     }
 }

@@ -82,6 +82,37 @@ fn a_spelling_is_known_the_second_time() {
 }
 
 #[test]
+fn a_used_up_budget_is_told_once_for_the_tenant_and_for_each_metric() {
+    let refused = |limits: SampleLimits, names: &[&[u8]]| {
+        let intake = intake(limits);
+        let mut a = intake.admit(TenantId::DEFAULT, 0);
+        for (n, name) in names.iter().enumerate() {
+            let mut l = LabelsBuilder::default();
+            l.push(b"__name__", name);
+            l.push(b"n", n.to_string().as_bytes());
+            a.define(&[n as u8], &mut l);
+        }
+        a.finish();
+        let breaches = intake.guard().breaches();
+        breaches
+            .iter()
+            .map(|b| (b.metric.clone(), b.refused))
+            .collect::<Vec<_>>()
+    };
+    let tenant = SampleLimits {
+        series_max: 1,
+        ..SampleLimits::default()
+    };
+    assert_eq!(refused(tenant, &[b"a", b"b", b"c", b"a"]), [(String::new(), 3)]);
+    let metric = SampleLimits {
+        metric_series_max: 1,
+        ..SampleLimits::default()
+    };
+    let names: [&[u8]; 5] = [b"a", b"a", b"b", b"a", b"b"];
+    assert_eq!(refused(metric, &names), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+}
+
+#[test]
 fn rejections_are_counted_beyond_the_examples() {
     let intake = intake(SampleLimits {
         reject_examples_max: 2,
