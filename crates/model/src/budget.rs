@@ -130,10 +130,11 @@ impl Budget {
             return Err(BudgetError::Bytes { max: self.bytes_max });
         }
         if held > self.bytes_peak.load(Relaxed) {
-            self.bytes_peak.fetch_max(held, Relaxed);
+            // before the peak: below it, nothing more is taken
             if let Some(shared) = &self.shared {
-                return self.take(shared, held);
+                self.take(shared, held)?;
             }
+            self.bytes_peak.fetch_max(held, Relaxed);
         }
         Ok(())
     }
@@ -173,6 +174,12 @@ impl Budget {
             return Err(BudgetError::Series { max: self.series_max });
         }
         Ok(())
+    }
+
+    /// Forgets samples and series that were counted, for what is thrown away and read anew.
+    pub fn uncount(&self, samples: u64, series: u64) {
+        self.samples.fetch_sub(samples, Relaxed);
+        self.series.fetch_sub(series, Relaxed);
     }
 
     /// The bounds: (samples, bytes, series).
@@ -246,6 +253,7 @@ mod tests {
         // what was refused is charged until it is released, as everywhere
         two.release(3 << 20);
         two.bytes(2 << 20).unwrap();
+        assert_eq!(shared.taken(), 3 << 20, "what was refused is no peak");
         drop(two);
         assert_eq!(shared.taken(), 0);
     }

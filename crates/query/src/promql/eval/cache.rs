@@ -197,6 +197,7 @@ impl ResultCache {
             return Ok(None);
         }
         let mut parts = Vec::with_capacity(2);
+        let counted = context.budget.used();
         let before = (first < from).then(|| (first, from - step));
         let behind = (to < last).then(|| (to + step, last));
         for (start_ms, end_ms) in before.into_iter().chain(behind) {
@@ -207,6 +208,9 @@ impl ResultCache {
             };
             let part = evaluate(expr, context, query)?;
             if !plain(&part) {
+                // the whole is evaluated instead, and counts for itself
+                let now = context.budget.used();
+                context.budget.uncount(now.0 - counted.0, now.2 - counted.2);
                 return Ok(None);
             }
             parts.push(part);

@@ -254,6 +254,38 @@ fn a_range_that_moves_on_evaluates_what_is_new() {
 }
 
 #[test]
+fn what_cannot_be_joined_counts_once() {
+    let mut source = Watched::default();
+    let labels = Labels::from_pairs([("__name__", "m")]);
+    for t in 0..62 {
+        source.put(&labels, t * 15_000, 1.0);
+    }
+    let cache = ResultCache::new(1 << 20);
+    let expr = parse("m").unwrap();
+    let ask = |source: &Watched, end_ms: i64, cache: &ResultCache| {
+        let budget = Budget::unlimited();
+        let context = EvalContext {
+            text: "m",
+            ..EvalContext::new(source, TenantId::DEFAULT, &budget)
+        };
+        let query = Query::Range {
+            start_ms: end_ms - 600_000,
+            end_ms,
+            step_ms: 15_000,
+        };
+        let reused = cache.evaluate(&expr, &context, query).unwrap().1;
+        (reused, budget.used())
+    };
+    ask(&source, 900_000, &cache);
+    // a histogram among the new steps: answers with histograms are not joined
+    source.source.put_histogram(&labels, 928_000, Arc::default(), 0);
+    source.times.push(928_000);
+    let whole = ask(&source, 930_000, &ResultCache::new(0));
+    assert!(whole.1.0 > 0);
+    assert_eq!(ask(&source, 930_000, &cache), whole);
+}
+
+#[test]
 fn what_is_kept_is_bounded() {
     let mut source = Watched::default();
     for s in 0..50 {
