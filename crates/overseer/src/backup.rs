@@ -105,8 +105,9 @@ impl Source {
         if url.is_none() {
             if !host.files.exists(&path) {
                 return Err(Failure::misuse(format!(
-                    "{}: there is no such data directory",
-                    path.display()
+                    "{}: there is no such data directory{}",
+                    path.display(),
+                    data_dir::not_named(config)
                 )));
             }
             match host.files.lock(&path.join(LOCK)) {
@@ -152,8 +153,9 @@ impl Source {
         let data_dir = DataDir::open(host, path)?;
         if !host.files.exists(&data_dir.series()) && !host.files.exists(&data_dir.samples_log()) {
             return Err(Failure::misuse(format!(
-                "{}: this is no data directory of Overseer",
-                path.display()
+                "{}: this is no data directory of Overseer{}",
+                path.display(),
+                data_dir::not_named(config)
             )));
         }
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use host::{Host, Lock};
 
 use crate::Failure;
+use crate::config::Config;
 
 /// Held by the process that uses the directory.
 pub(crate) const LOCK: &str = "lock";
@@ -69,4 +70,14 @@ pub(crate) fn default_path() -> PathBuf {
         .or_else(|| from("HOME").map(|home| home.join(".local/share")))
         .unwrap_or_else(|| PathBuf::from("."))
         .join("overseer")
+}
+
+/// What to add where there is no data at the path and that may be because nobody said where it is.
+pub(crate) fn not_named(config: &Config) -> &'static str {
+    match &config.data_dir {
+        Some(_) => "",
+        None => {
+            "; no data_dir is configured, so this is the default: give the server's with --data-dir, as its service does"
+        }
+    }
 }
