@@ -12,6 +12,8 @@ pub(crate) fn explained(trace: &Trace, budget: &Budget, timings: &Timings, threa
         read.chunks += r.chunks;
         read.chunk_bytes += r.chunk_bytes;
         read.head_samples += r.head_samples;
+        read.rollup_samples += r.rollup_samples;
+        read.rolled_samples += r.rolled_samples;
         files.0 += r.files;
         files.1 += r.files_out_of_time;
         files.2 += r.files_without_series;
@@ -24,6 +26,8 @@ pub(crate) fn explained(trace: &Trace, budget: &Budget, timings: &Timings, threa
             "bytes": read.chunk_bytes,
             "chunks": read.chunks,
             "headSamples": read.head_samples,
+            "rollupSamples": read.rollup_samples,
+            "rolledSamples": read.rolled_samples,
             "files": files.0,
             "filesPrunedByTime": files.1,
             "filesPrunedByIndex": files.2,
@@ -80,6 +84,8 @@ fn selector(s: &SelectorUse) -> Value {
         "chunkSamples": r.chunk_samples,
         "bytes": r.chunk_bytes,
         "headSamples": r.head_samples,
+        "rollupSamples": r.rollup_samples,
+        "rolledSamples": r.rolled_samples,
         "files": r.files,
         "filesPrunedByTime": r.files_out_of_time,
         "filesPrunedByIndex": r.files_without_series,

@@ -123,7 +123,7 @@ impl Followed {
         if refused.kind == "timeout"
             && let Some(selector) = self.trace.costliest()
         {
-            let samples = selector.reads.chunk_samples + selector.reads.head_samples;
+            let samples = selector.reads.chunk_samples + selector.reads.head_samples + selector.reads.rollup_samples;
             refused.message.push_str(&format!(
                 "; most was read for selector {}: {samples} samples of {} series",
                 selector.text, selector.series
@@ -199,7 +199,7 @@ fn costliest(selector: &SelectorUse) -> Value {
     json!({
         "selector": selector.text,
         "series": selector.series,
-        "samples": r.chunk_samples + r.head_samples,
+        "samples": r.chunk_samples + r.head_samples + r.rollup_samples,
         "bytes": r.chunk_bytes,
     })
 }

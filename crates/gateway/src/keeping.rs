@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post};
 use http::StatusCode;
 use model::{Delete, Matcher, Record, TenantId, TimeRange};
 use serde_json::{Value, json};
-use series::engine::ClassReport;
+use series::engine::{ClassReport, RollupReport};
 use series::retention::Retention;
 use store::{RetentionRule, Snapshot, StoreError};
 
@@ -146,7 +146,7 @@ async fn retention(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     weighed(move || store.retention_in_force(now_ms)).await
 }
 
-/// The same under the rules given: `retention` as JSON, `retention_days`.
+/// The same under the rules given: `retention` as JSON, `retention_days`, `rollup_1m`, `rollup_1h`.
 async fn retention_dry_run(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(Arc::clone(&app), request).await?;
     let text = ask.params.get("retention").filter(|t| !t.is_empty()).unwrap_or("[]");
@@ -158,6 +158,8 @@ async fn retention_dry_run(State(app): State<Arc<App>>, request: Request<Body>) 
         )
     })?;
     let classes = store::retention_classes(&rules).map_err(Refusal::bad_data)?;
+    let rollup = |name: &str| ask.params.get(name).filter(|t| !t.is_empty());
+    let rollups = store::rollup_keep(rollup("rollup_1m"), rollup("rollup_1h")).map_err(Refusal::bad_data)?;
     let days = match ask.params.get("retention_days").filter(|t| !t.is_empty()) {
         None => None,
         Some(text) => Some(
@@ -172,6 +174,7 @@ async fn retention_dry_run(State(app): State<Arc<App>>, request: Request<Body>) 
         let rules = Retention {
             classes: &classes,
             default_keep_ms: store::keep_of_days(days),
+            default_rollups: rollups,
         };
         store.retention_report(rules, now_ms)
     })
@@ -196,10 +199,22 @@ async fn weighed(
                 "samples": r.samples,
                 "oldest_ms": r.oldest_ms,
                 "due": { "files": r.due_files, "bytes": r.due_bytes, "samples": r.due_samples },
+                "rollups": r.rollups.iter().map(rollup_row).collect::<Vec<_>>(),
             })
         })
         .collect();
     Ok(success(&json!({ "classes": rows })))
+}
+
+fn rollup_row(r: &RollupReport) -> Value {
+    json!({
+        "of": r.name,
+        "keep": store::shown_rollup_keep(r.keep_ms),
+        "files": r.files,
+        "bytes": r.bytes,
+        "alone": r.alone_files,
+        "due": { "files": r.due_files, "bytes": r.due_bytes },
+    })
 }
 
 fn described(s: &Snapshot) -> Value {

@@ -84,6 +84,11 @@ pub struct SelectRequest<'a> {
 }
 
 /// What the reader will do with the samples; a source may use it to read less, never to answer differently.
+///
+/// A source that keeps rollups may give fewer samples than there are: `function` over any window between two multiples of
+/// `aligned_ms` then comes out the same to the last bit as over all of them. Functions that count samples
+/// (`count_over_time`, `avg_over_time`, `rate`, `increase`, `delta`) go by [`SeriesBlock::weights`]; for `sum_over_time`
+/// and `avg_over_time` a sample's value may be the sum of those that it stands for.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
     pub want: Want,
@@ -93,6 +98,9 @@ pub struct Hints {
     pub window_ms: i64,
     /// PromQL name of the function applied to the selector; empty when none.
     pub function: String,
+    /// Every window begins and ends at a multiple of so many ms, and nothing of the samples is wanted but the function of
+    /// each window, or the last sample in it where there is no function. 0 when this is not so.
+    pub aligned_ms: i64,
 }
 
 /// How much of a series the reader needs.
@@ -142,6 +150,12 @@ pub trait SeriesSet: Send + Sync {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// What is worth knowing of where the samples came from: rollups, where the samples themselves are gone. Ask after
+    /// reading.
+    fn infos(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Samples of the first series of a selection.
@@ -168,6 +182,10 @@ pub struct ReadStats {
     pub chunk_samples: u64,
     /// Samples read from memory: not in files yet.
     pub head_samples: u64,
+    /// Samples read from rollups.
+    pub rollup_samples: u64,
+    /// Samples that these stand for.
+    pub rolled_samples: u64,
 }
 
 /// Samples of one series as columns, in buffers that the caller keeps and reuses. Floats and histograms of one series
@@ -182,6 +200,8 @@ pub struct SeriesBlock {
     pub start_ms: Vec<i64>,
     /// As `start_ms`, for the histograms.
     pub histogram_start_ms: Vec<i64>,
+    /// How many samples each float stands for, see [`Hints`]; empty when each stands for itself.
+    pub weights: Vec<u32>,
 }
 
 impl SeriesBlock {
@@ -192,6 +212,7 @@ impl SeriesBlock {
         self.histograms.clear();
         self.start_ms.clear();
         self.histogram_start_ms.clear();
+        self.weights.clear();
     }
 
     pub fn is_empty(&self) -> bool {

@@ -13,7 +13,13 @@ pub(crate) fn run(settings: &Settings, ask: &RetentionArgs) -> Result<(), Failur
     let data = if ask.dry_run {
         let rules = serde_json::to_string(&config.store.retention).map_err(|e| Failure::failed(e.to_string()))?;
         let days = config.store.retention_days.map_or(String::new(), |d| d.to_string());
-        let form = encode(&[("retention", rules), ("retention_days", days)]);
+        let rollup = |keep: &Option<String>| keep.clone().unwrap_or_default();
+        let form = encode(&[
+            ("retention", rules),
+            ("retention_days", days),
+            ("rollup_1m", rollup(&config.store.rollup_1m)),
+            ("rollup_1h", rollup(&config.store.rollup_1h)),
+        ]);
         server.call_with(Method::POST, "/api/v1/admin/retention/dry_run", form)?
     } else {
         server.call(Method::GET, "/api/v1/admin/retention")?
@@ -41,9 +47,24 @@ fn lines(data: &Value) -> Vec<String> {
         .map(|r| text(&r["match"]).chars().count())
         .max()
         .unwrap_or(0);
-    rows.iter()
-        .map(|r| {
+    let rollups = |r: &Value| -> Vec<String> {
+        let all = r["rollups"].as_array().into_iter().flatten();
+        all.map(|u| {
             format!(
+                "{:width$}  keep {:>8}  {:>10} in rollups of {}; would go: {} in {} whole files",
+                "",
+                text(&u["keep"]),
+                bytes(number(&u["bytes"])),
+                text(&u["of"]),
+                bytes(number(&u["due"]["bytes"])),
+                number(&u["due"]["files"]),
+            )
+        })
+        .collect()
+    };
+    rows.iter()
+        .flat_map(|r| {
+            let line = format!(
                 "{:width$}  keep {:>8}  {:>10}, {} samples; would go: {} in {} whole files, {} samples",
                 text(&r["match"]),
                 text(&r["keep"]),
@@ -52,7 +73,8 @@ fn lines(data: &Value) -> Vec<String> {
                 bytes(number(&r["due"]["bytes"])),
                 number(&r["due"]["files"]),
                 number(&r["due"]["samples"]),
-            )
+            );
+            std::iter::once(line).chain(rollups(r))
         })
         .collect()
 }
@@ -68,11 +90,16 @@ mod tests {
         let due = json!({ "files": 2, "bytes": 2048, "samples": 7 });
         let data = json!({ "classes": [
             { "match": "up\u{1b}", "keep": "1w", "bytes": 4096, "samples": 9, "due": due },
-            { "match": null, "keep": "forever", "bytes": 1, "samples": 1, "due": {} },
+            { "match": null, "keep": "forever", "bytes": 1, "samples": 1, "due": {},
+              "rollups": [{ "of": "1h", "keep": "1y", "bytes": 3072, "due": { "files": 1, "bytes": 1024 } }] },
         ]});
         let lines = lines(&data);
         assert!(
             lines[0].contains("4.0 KiB, 9 samples; would go: 2.0 KiB in 2 whole files, 7 samples"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[2].ends_with("3.0 KiB in rollups of 1h; would go: 1.0 KiB in 1 whole files"),
             "{lines:?}"
         );
         assert!(

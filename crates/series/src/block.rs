@@ -5,7 +5,7 @@ mod footer;
 mod reader;
 mod writer;
 
-pub(crate) use footer::{Covers, Footer, Section};
+pub(crate) use footer::{Covers, Footer, RolledFrom, Section};
 pub(crate) use reader::{Block, Chunk, Directory, ReadError, Seen};
 pub(crate) use writer::{BlockWriter, Extras};
 

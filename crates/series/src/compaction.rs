@@ -27,7 +27,7 @@ const DAYS_AT_ONCE: usize = 8;
 /// Files written at once, where there are retention classes.
 const FILES_AT_ONCE: usize = 32;
 /// Bytes merged between two looks at the pace.
-const PACE_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
+pub(crate) const PACE_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
 /// Who decides how fast a merge may go.
 pub trait Pace {
@@ -67,11 +67,11 @@ pub(crate) enum Failure {
 const NONE: Number = Number::MAX;
 
 /// One input, and where the series of the sorted sets are in it.
-struct Input {
-    block: Arc<Block>,
-    directory: Arc<Directory>,
+pub(crate) struct Input {
+    pub(crate) block: Arc<Block>,
+    pub(crate) directory: Arc<Directory>,
     /// Number in the input by builder's number.
-    numbers: Vec<Number>,
+    pub(crate) numbers: Vec<Number>,
 }
 
 /// Day and retention class.
@@ -140,7 +140,7 @@ pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
 }
 
 /// Collects the label sets of all inputs, and the days of their chunks.
-fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<i64>), Failure> {
+pub(crate) fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<i64>), Failure> {
     let s = job.shared;
     let mut builder = IndexBuilder::default();
     let mut inputs = Vec::new();
@@ -507,6 +507,7 @@ impl Merger<'_> {
                 exemplars: Section::default(),
                 metadata: Section::default(),
                 tombstones: self.job.view.told_tombstones(),
+                rolled: None,
             };
             output
                 .file

@@ -13,6 +13,8 @@ mod open;
 mod order;
 mod quarantine;
 mod retire;
+mod rolled;
+mod rollups;
 mod scrub;
 mod seal;
 mod selection;
@@ -37,10 +39,10 @@ use crate::cache::Cache;
 pub use crate::compaction::{FullPace, Pace};
 use crate::head::SlabPool;
 use crate::manifest::State;
-use crate::retention::RetentionClass;
+use crate::retention::{RetentionClass, RollupKeep};
 use crate::table::SeriesTable;
 use crate::window::Window;
-pub use classes::ClassReport;
+pub use classes::{ClassReport, RollupReport};
 pub(crate) use open::{IDENTITY, read_identity};
 use quarantine::Quarantine;
 pub use quarantine::Quarantined;
@@ -85,6 +87,8 @@ pub struct EngineSettings {
     pub retention_ms: Option<i64>,
     /// Series that are kept for another time; the first that fits counts.
     pub retention_classes: Vec<RetentionClass>,
+    /// Rollups of the series that no class fits.
+    pub rollups: RollupKeep,
     /// Number of this owner, written with every commit.
     pub epoch: u64,
 }
@@ -106,6 +110,7 @@ impl Default for EngineSettings {
             table_bytes_max: 768 << 20,
             retention_ms: None,
             retention_classes: Vec::new(),
+            rollups: RollupKeep::default(),
             epoch: 0,
         }
     }
@@ -194,6 +199,9 @@ pub struct EngineStats {
     pub files_by_level: Vec<usize>,
     pub file_bytes: u64,
     pub file_samples: u64,
+    /// Files of rollups, which the figures of files leave out.
+    pub rollup_files: usize,
+    pub rollup_bytes: u64,
     pub head_bytes: usize,
     pub table_bytes: usize,
     pub cache_bytes: usize,
@@ -384,6 +392,8 @@ impl Engine {
             files_by_level,
             file_bytes: view.blocks.iter().map(|b| b.bytes).sum(),
             file_samples: view.blocks.iter().map(|b| b.footer.samples).sum(),
+            rollup_files: view.rollups.len(),
+            rollup_bytes: view.rollups.iter().map(|r| r.block.bytes).sum(),
             head_bytes: self.pool.bytes() + heads().map(|h| h.slot_bytes()).sum::<usize>(),
             table_bytes: self.shared.table.bytes(),
             cache_bytes: self.shared.indexes.bytes() + self.shared.chunks.bytes() + self.shared.merging.bytes(),

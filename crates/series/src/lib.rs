@@ -14,6 +14,7 @@ mod manifest;
 mod merge;
 pub mod record;
 pub mod retention;
+mod rollup;
 pub mod table;
 mod tombstone;
 pub mod verify;

@@ -9,7 +9,7 @@ use std::path::Path;
 use host::{Host, Refusal, read_file_around};
 use model::TimeRange;
 
-use crate::block::{Covers, Footer};
+use crate::block::{Covers, Footer, RolledFrom};
 use crate::bytes::{Bytes, Malformed, checksum, put_signed, put_varint};
 use crate::tombstone::Tombstone;
 
@@ -54,6 +54,51 @@ impl Entry {
     pub(crate) fn range(&self) -> TimeRange {
         TimeRange::new(self.min_ms, self.max_ms)
     }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.level);
+        for n in [
+            self.id,
+            self.covers.from,
+            self.covers.to,
+            self.settled,
+            self.window,
+            self.samples,
+            self.bytes,
+        ] {
+            put_varint(out, n);
+        }
+        for n in [self.min_ms, self.max_ms, self.day] {
+            put_signed(out, n);
+        }
+    }
+
+    fn decode(r: &mut Bytes<'_>) -> Result<Entry, Malformed> {
+        let level = r.u8()?;
+        let (id, from, to) = (r.varint()?, r.varint()?, r.varint()?);
+        let (settled, window, samples, bytes) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?);
+        Ok(Entry {
+            id,
+            level,
+            covers: Covers { from, to },
+            settled,
+            bytes,
+            min_ms: r.signed()?,
+            max_ms: r.signed()?,
+            day: r.signed()?,
+            window,
+            samples,
+        })
+    }
+}
+
+/// What the manifest knows of a file of rollups.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RollupEntry {
+    pub(crate) block: Entry,
+    pub(crate) from: RolledFrom,
+    /// The samples that it was made of are past their retention: it is all there is of them.
+    pub(crate) alone: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -67,9 +112,15 @@ pub(crate) struct State {
     pub(crate) next_window: u64,
     pub(crate) blocks: Vec<Entry>,
     pub(crate) tombstones: Vec<Tombstone>,
+    pub(crate) rollups: Vec<RollupEntry>,
 }
 
 impl State {
+    /// Whether a block of this number is part of the data set.
+    pub(crate) fn names(&self, id: u64) -> bool {
+        self.blocks.iter().any(|b| b.id == id) || self.rollups.iter().any(|r| r.block.id == id)
+    }
+
     pub(crate) fn encode(&self, realm: u64) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         for n in [
@@ -83,25 +134,19 @@ impl State {
         }
         put_varint(&mut out, self.blocks.len() as u64);
         for b in &self.blocks {
-            out.push(b.level);
-            for n in [
-                b.id,
-                b.covers.from,
-                b.covers.to,
-                b.settled,
-                b.window,
-                b.samples,
-                b.bytes,
-            ] {
-                put_varint(&mut out, n);
-            }
-            for n in [b.min_ms, b.max_ms, b.day] {
-                put_signed(&mut out, n);
-            }
+            b.encode(&mut out);
         }
         put_varint(&mut out, self.tombstones.len() as u64);
         for t in &self.tombstones {
             t.encode(&mut out);
+        }
+        if !self.rollups.is_empty() {
+            put_varint(&mut out, self.rollups.len() as u64);
+            for r in &self.rollups {
+                r.block.encode(&mut out);
+                r.from.encode(&mut out);
+                out.push(u8::from(r.alone));
+            }
         }
         let sum = checksum(realm, FILE, 0, &out);
         out.extend_from_slice(&sum.to_le_bytes());
@@ -126,24 +171,19 @@ impl State {
             ..State::default()
         };
         for _ in 0..r.count(9)? {
-            let level = r.u8()?;
-            let (id, from, to) = (r.varint()?, r.varint()?, r.varint()?);
-            let (settled, window, samples, bytes) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?);
-            state.blocks.push(Entry {
-                id,
-                level,
-                covers: Covers { from, to },
-                settled,
-                bytes,
-                min_ms: r.signed()?,
-                max_ms: r.signed()?,
-                day: r.signed()?,
-                window,
-                samples,
-            });
+            state.blocks.push(Entry::decode(&mut r)?);
         }
         for _ in 0..r.count(4)? {
             state.tombstones.push(Tombstone::decode(&mut r)?);
+        }
+        if !r.is_empty() {
+            for _ in 0..r.count(12)? {
+                state.rollups.push(RollupEntry {
+                    block: Entry::decode(&mut r)?,
+                    from: RolledFrom::decode(&mut r)?,
+                    alone: r.u8()? == 1,
+                });
+            }
         }
         if r.is_empty() { Ok(state) } else { Err(Malformed) }
     }

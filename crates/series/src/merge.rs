@@ -183,5 +183,6 @@ pub(crate) fn of_day(block: &SeriesBlock, day: i64) -> SeriesBlock {
         histogram_at_ms: block.histogram_at_ms[h.clone()].to_vec(),
         histograms: block.histograms[h.clone()].to_vec(),
         histogram_start_ms: block.histogram_start_ms.get(h).unwrap_or(&[]).to_vec(),
+        ..SeriesBlock::default()
     }
 }

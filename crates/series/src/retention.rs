@@ -7,6 +7,31 @@ use model::{Labels, Matcher, TenantId};
 /// Classes besides the default.
 pub const CLASSES_MAX: usize = 31;
 
+/// How long rollups of a class are kept in ms, by the length of their buckets; `None`: there are none, [`FOR_EVER`]: as
+/// long as there is room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RollupKeep {
+    pub minute_ms: Option<i64>,
+    pub hour_ms: Option<i64>,
+}
+
+/// A time to keep that does not end.
+pub const FOR_EVER: i64 = i64::MAX;
+
+impl RollupKeep {
+    pub(crate) fn of(&self, resolution: i64) -> Option<i64> {
+        match resolution {
+            60_000 => self.minute_ms,
+            3_600_000 => self.hour_ms,
+            _ => None,
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.minute_ms.is_some() || self.hour_ms.is_some()
+    }
+}
+
 /// Series that are kept for a time of their own.
 #[derive(Clone, Debug)]
 pub struct RetentionClass {
@@ -17,6 +42,7 @@ pub struct RetentionClass {
     pub matchers: Vec<Matcher>,
     /// Milliseconds; `None`: for ever.
     pub keep_ms: Option<i64>,
+    pub rollups: RollupKeep,
 }
 
 /// The classes in order, and what becomes of all other series.
@@ -25,6 +51,7 @@ pub struct Retention<'a> {
     /// At most [`CLASSES_MAX`]; what lies behind is not looked at.
     pub classes: &'a [RetentionClass],
     pub default_keep_ms: Option<i64>,
+    pub default_rollups: RollupKeep,
 }
 
 /// Place in the list; the default is behind the last.
@@ -83,6 +110,33 @@ impl<'a> Retention<'a> {
         }
     }
 
+    /// What rollups a class asks for.
+    pub(crate) fn rollups(&self, class: Class) -> RollupKeep {
+        match self.classes().get(usize::from(class)) {
+            Some(c) => c.rollups,
+            None => self.default_rollups,
+        }
+    }
+
+    /// Whether any class asks for rollups.
+    pub(crate) fn rolls(&self) -> bool {
+        self.default_rollups.any() || self.classes().iter().any(|c| c.rollups.any())
+    }
+
+    /// Rollups of this resolution before this time have no class left in the set that wants them. `None`: there is one
+    /// that keeps them for ever.
+    pub(crate) fn rollups_gone_before(&self, set: ClassSet, resolution: i64, now_ms: i64) -> Option<i64> {
+        let mut limit = now_ms;
+        for class in set.each() {
+            match self.rollups(class).of(resolution) {
+                Some(FOR_EVER) => return None,
+                Some(keep) => limit = limit.min(now_ms.saturating_sub(keep)),
+                None => {}
+            }
+        }
+        (set != ClassSet::NONE).then_some(limit)
+    }
+
     /// Samples before this time have no class left in the set that wants them. `None`: there is one that keeps for ever.
     pub(crate) fn all_gone_before(&self, set: ClassSet, now_ms: i64) -> Option<i64> {
         let mut limit = now_ms;
@@ -111,6 +165,7 @@ mod tests {
             tenant: None,
             matchers: vec![Matcher::new("__name__", MatchOp::Regex, pattern).unwrap()],
             keep_ms,
+            rollups: RollupKeep::default(),
         }
     }
 
@@ -124,6 +179,7 @@ mod tests {
         let r = Retention {
             classes: &classes,
             default_keep_ms: Some(50),
+            default_rollups: RollupKeep::default(),
         };
         let of = |name: &str| r.keep_ms(r.class_of(TenantId::DEFAULT, &Labels::from_pairs([("__name__", name)])));
         assert_eq!(
@@ -149,6 +205,7 @@ mod tests {
         let r = Retention {
             classes: &classes,
             default_keep_ms: None,
+            default_rollups: RollupKeep::default(),
         };
         let labels = Labels::from_pairs([("__name__", "a")]);
         assert_eq!(r.class_of(TenantId::OVERSEER, &labels), 0);

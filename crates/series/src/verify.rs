@@ -11,7 +11,7 @@ use host::Host;
 
 use crate::block::{Block, block_id, block_name};
 use crate::engine::{IDENTITY, OpenError, describe, read_identity};
-use crate::manifest::{self, Entry};
+use crate::manifest::{self, Entry, RollupEntry};
 use crate::window::{self, window_id, window_name};
 
 /// Findings that are listed one by one; more are counted.
@@ -130,12 +130,24 @@ pub fn verify(host: &Host, dir: &Path, bytes_done: &mut dyn FnMut(u64)) -> Resul
             .filter_map(open)
             .map(|b| (b.footer.clone(), b.bytes))
             .collect();
-        state.blocks = footers.iter().map(|(f, bytes)| Entry::of(f, *bytes)).collect();
+        let (rolled, blocks): (Vec<_>, Vec<_>) = footers.iter().partition(|(f, _)| f.rolled.is_some());
+        state.blocks = blocks.iter().map(|(f, bytes)| Entry::of(f, *bytes)).collect();
+        state.rollups = rolled
+            .iter()
+            .filter_map(|(f, bytes)| {
+                Some(RollupEntry {
+                    block: Entry::of(f, *bytes),
+                    from: f.rolled.clone()?,
+                    alone: false,
+                })
+            })
+            .collect();
     }
     report.applied = state.applied;
     report.deletes = state.tombstones.len();
     let windows = check_windows(host, dir, realm, &state.blocks, &mut report, bytes_done);
-    for entry in &state.blocks {
+    let rollups = state.rollups.iter().map(|r| &r.block);
+    for entry in state.blocks.iter().chain(rollups) {
         check_block(
             host,
             dir,
@@ -147,7 +159,7 @@ pub fn verify(host: &Host, dir: &Path, bytes_done: &mut dyn FnMut(u64)) -> Resul
             bytes_done,
         );
     }
-    let listed = |id: u64| state.blocks.iter().any(|b| b.id == id);
+    let listed = |id: u64| state.names(id);
     for e in entries.iter().filter(|e| !e.is_dir) {
         let known = e.name == IDENTITY
             || manifest::NAMES.contains(&e.name.as_str())

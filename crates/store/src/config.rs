@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::retention::{RetentionRule, keep_of_days, retention_classes};
+use crate::retention::{RetentionRule, keep_of_days, retention_classes, rollup_keep};
 
 /// How samples are kept.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -11,6 +11,11 @@ pub struct StoreConfig {
     pub retention_days: Option<u32>,
     /// Series that are kept for another time than `retention_days`; the first rule that fits counts.
     pub retention: Vec<RetentionRule>,
+    /// How long rollups of a minute are kept of series that no rule fits, such as `90d` or `forever`; absent: none are
+    /// made.
+    pub rollup_1m: Option<String>,
+    /// The same for rollups of an hour.
+    pub rollup_1h: Option<String>,
     /// Bytes of samples not yet sealed at which a seal is due.
     pub seal_bytes: u64,
     /// Seconds after which samples are sealed whatever their number.
@@ -33,6 +38,8 @@ impl Default for StoreConfig {
         StoreConfig {
             retention_days: None,
             retention: Vec::new(),
+            rollup_1m: None,
+            rollup_1h: None,
             seal_bytes: 32 << 20,
             seal_seconds: 15 * 60,
             memory_bytes: 2 << 30,
@@ -60,8 +67,13 @@ impl StoreConfig {
             retention_ms: keep_of_days(self.retention_days),
             // `check` has told what is wrong with them
             retention_classes: retention_classes(&self.retention).unwrap_or_default(),
+            rollups: self.rollups().unwrap_or_default(),
             ..defaults
         }
+    }
+
+    fn rollups(&self) -> Result<series::retention::RollupKeep, String> {
+        rollup_keep(self.rollup_1m.as_deref(), self.rollup_1h.as_deref()).map_err(|e| format!("store.{e}"))
     }
 
     pub fn check(&self) -> Result<(), String> {
@@ -74,6 +86,7 @@ impl StoreConfig {
         };
         at_least("retention_days", self.retention_days.map_or(1, u64::from), 1)?;
         retention_classes(&self.retention)?;
+        self.rollups()?;
         at_least("seal_bytes", self.seal_bytes, 1 << 20)?;
         at_least("seal_seconds", u64::from(self.seal_seconds), 1)?;
         at_least("memory_bytes", self.memory_bytes, 64 << 20)?;

@@ -15,7 +15,7 @@ mod snapshot;
 pub use codec::{RecordCodec, RecordDecode};
 pub use config::StoreConfig;
 pub use replay::Replay;
-pub use retention::{RetentionRule, keep_of_days, retention_classes, shown_keep};
+pub use retention::{RetentionRule, keep_of_days, retention_classes, rollup_keep, shown_keep, shown_rollup_keep};
 pub use role::{NotReady, Readiness, Store, StoreError, StoreParts, StoreStats};
 pub use snapshot::{Snapshot, is_snapshot_name, remove_tree, snapshot_name};
 

@@ -3,7 +3,7 @@ use query::promql::{format_duration, parse_duration, parse_matchers};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use series::engine::ClassReport;
-use series::retention::{CLASSES_MAX, Retention, RetentionClass};
+use series::retention::{CLASSES_MAX, FOR_EVER as EVER, Retention, RetentionClass, RollupKeep};
 
 use crate::role::{Store, StoreError};
 
@@ -20,6 +20,12 @@ pub struct RetentionRule {
     pub selector: String,
     /// How long samples are kept, such as `7d` or `1y`, at least a day; or `forever`.
     pub keep: String,
+    /// How long rollups of a minute are kept, as `keep`; absent: none are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollup_1m: Option<String>,
+    /// The same for rollups of an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollup_1h: Option<String>,
     /// Only of this tenant: `default`, or `overseer` for Overseer's own metrics.
     #[serde(default)]
     pub tenant: Option<String>,
@@ -32,18 +38,7 @@ fn class_of(rule: &RetentionRule) -> Result<RetentionClass, String> {
             shortened(&rule.selector)
         )
     })?;
-    let keep_ms = match rule.keep.as_str() {
-        FOR_EVER => None,
-        text => match parse_duration(text) {
-            Ok(ms) if ms >= DAY_MS => Some(ms),
-            _ => {
-                return Err(format!(
-                    "keep: {:?}: a duration of a day or more, such as 7d, or {FOR_EVER} is right",
-                    shortened(text)
-                ));
-            }
-        },
-    };
+    let keep_ms = keep_of("keep", &rule.keep)?;
     let tenant = match rule.tenant.as_deref() {
         None => None,
         Some("default") => Some(TenantId::DEFAULT),
@@ -55,6 +50,33 @@ fn class_of(rule: &RetentionRule) -> Result<RetentionClass, String> {
         tenant,
         matchers,
         keep_ms,
+        rollups: rollup_keep(rule.rollup_1m.as_deref(), rule.rollup_1h.as_deref())?,
+    })
+}
+
+/// Milliseconds of a text such as `7d`; `None`: for ever.
+fn keep_of(name: &str, text: &str) -> Result<Option<i64>, String> {
+    if text == FOR_EVER {
+        return Ok(None);
+    }
+    match parse_duration(text) {
+        Ok(ms) if ms >= DAY_MS => Ok(Some(ms)),
+        _ => Err(format!(
+            "{name}: {:?}: a duration of a day or more, such as 7d, or {FOR_EVER} is right",
+            shortened(text)
+        )),
+    }
+}
+
+/// How long rollups are kept, of texts as in `keep`; the one that is wrong is named.
+pub fn rollup_keep(minute: Option<&str>, hour: Option<&str>) -> Result<RollupKeep, String> {
+    let keep = |name: &str, text: Option<&str>| match text {
+        None => Ok(None),
+        Some(text) => keep_of(name, text).map(|ms| Some(ms.unwrap_or(EVER))),
+    };
+    Ok(RollupKeep {
+        minute_ms: keep("rollup_1m", minute)?,
+        hour_ms: keep("rollup_1h", hour)?,
     })
 }
 
@@ -86,6 +108,14 @@ pub fn shown_keep(keep_ms: Option<i64>) -> String {
     keep_ms.map_or_else(|| FOR_EVER.to_owned(), format_duration)
 }
 
+/// A time to keep rollups as `rollup_1h` would have it; `no` where they are not asked for.
+pub fn shown_rollup_keep(keep_ms: Option<i64>) -> String {
+    match keep_ms {
+        None => "no".to_owned(),
+        Some(ms) => shown_keep(Some(ms).filter(|&ms| ms != EVER)),
+    }
+}
+
 impl Store {
     /// What the rules in force keep of what is in files, and what of it is past its time.
     pub fn retention_in_force(&self, now_ms: i64) -> Result<Vec<ClassReport>, StoreError> {
@@ -108,6 +138,8 @@ mod tests {
         RetentionRule {
             selector: selector.into(),
             keep: keep.into(),
+            rollup_1m: None,
+            rollup_1h: None,
             tenant: None,
         }
     }
@@ -136,6 +168,24 @@ mod tests {
             let e = retention_classes(&[rule("up", "7d"), bad]).unwrap_err();
             assert!(e.starts_with(named), "{e}");
         }
+        let rolled = RetentionRule {
+            rollup_1m: Some("30d".into()),
+            rollup_1h: Some("forever".into()),
+            ..rule("up", "7d")
+        };
+        assert_eq!(
+            retention_classes(std::slice::from_ref(&rolled)).unwrap()[0].rollups,
+            RollupKeep {
+                minute_ms: Some(30 * DAY_MS),
+                hour_ms: Some(EVER),
+            }
+        );
+        let wrong = RetentionRule {
+            rollup_1h: Some("1h".into()),
+            ..rolled
+        };
+        let e = retention_classes(&[wrong]).unwrap_err();
+        assert!(e.starts_with("store.retention[0].rollup_1h: \"1h\""), "{e}");
         let many = vec![rule("up", "7d"); CLASSES_MAX + 1];
         assert!(retention_classes(&many).unwrap_err().contains("at most 31"));
     }

@@ -98,7 +98,7 @@ function Totals({ explained }: { explained: Explained }) {
   const figures: [string, string, string?][] = [
     ['Time', formatValue(all, 'seconds')],
     ['Series', formatCount(t.series)],
-    ['Samples', formatCount(t.samples), t.headSamples > 0 ? `${formatCount(t.headSamples)} from memory` : undefined],
+    ['Samples', formatCount(t.samples), t.rollupSamples > 0 ? `${formatCount(t.rollupSamples)} from rollups instead of ${formatCount(t.rolledSamples)}` : t.headSamples > 0 ? `${formatCount(t.headSamples)} from memory` : undefined],
     ['Decoded', formatValue(t.bytes, 'bytes'), `${formatCount(t.chunks)} chunks`],
     ['Files read', `${formatCount(read)} of ${formatCount(t.files)}`, `passed over: ${formatCount(t.filesPrunedByTime)} by time, ${formatCount(t.filesPrunedByIndex)} by index`],
     ['Memory', formatValue(t.peakBytes, 'bytes'), t.threads === 1 ? '1 thread' : `up to ${t.threads} threads`],
@@ -226,5 +226,6 @@ function ofSelector(s: PlanSelector): [string, string][] {
     ['Files', `${formatCount(read)} of ${formatCount(s.files)} read; passed over: ${formatCount(s.filesPrunedByTime)} by time, ${formatCount(s.filesPrunedByIndex)} by index`],
     ['Chunks', `${formatCount(s.chunks)} decoded, ${formatCount(s.chunkSamples)} samples, ${formatValue(s.bytes, 'bytes')}`],
     ['From memory', `${formatCount(s.headSamples)} samples that are not in files yet`],
+    ...(s.rollupSamples > 0 ? [['From rollups', `${formatCount(s.rollupSamples)} samples instead of ${formatCount(s.rolledSamples)}`] as [string, string]] : []),
   ];
 }

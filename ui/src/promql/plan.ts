@@ -12,6 +12,9 @@ export interface PlanSelector {
   chunkSamples: number;
   bytes: number;
   headSamples: number;
+  /** Read from rollups, and how many samples these stand for. */
+  rollupSamples: number;
+  rolledSamples: number;
   files: number;
   filesPrunedByTime: number;
   filesPrunedByIndex: number;
@@ -43,6 +46,9 @@ export interface Totals {
   bytes: number;
   chunks: number;
   headSamples: number;
+  /** Read from rollups, and how many samples these stand for. */
+  rollupSamples: number;
+  rolledSamples: number;
   files: number;
   filesPrunedByTime: number;
   filesPrunedByIndex: number;

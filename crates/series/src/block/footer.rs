@@ -1,6 +1,9 @@
 use crate::bytes::{Bytes, Malformed, put_signed, put_varint};
 use crate::tombstone::Tombstone;
 
+/// Version of the footers of rollups.
+const ROLLED: u8 = 2;
+
 /// Log positions whose samples a file holds (as far as they fall into its day): above `from`, up to `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Covers {
@@ -46,6 +49,42 @@ pub(crate) struct Footer {
     pub(crate) metadata: Section,
     /// Deletes that stood when the file was written, for the case that all manifests are lost.
     pub(crate) tombstones: Vec<Tombstone>,
+    /// Of a file of rollups: what it was made of.
+    pub(crate) rolled: Option<RolledFrom>,
+}
+
+/// Where a file of rollups comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RolledFrom {
+    /// Length of the buckets in ms.
+    pub(crate) resolution: i64,
+    /// Blocks whose samples are rolled up in here, ascending.
+    pub(crate) sources: Vec<u64>,
+}
+
+impl RolledFrom {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.resolution as u64);
+        put_varint(out, self.sources.len() as u64);
+        for &id in &self.sources {
+            put_varint(out, id);
+        }
+    }
+
+    pub(crate) fn decode(r: &mut Bytes<'_>) -> Result<RolledFrom, Malformed> {
+        let resolution = r.varint()?;
+        if !(1..=crate::block::DAY_MS as u64).contains(&resolution) {
+            return Err(Malformed);
+        }
+        let mut sources = Vec::new();
+        for _ in 0..r.count(1)? {
+            sources.push(r.varint()?);
+        }
+        Ok(RolledFrom {
+            resolution: resolution as i64,
+            sources,
+        })
+    }
 }
 
 impl Footer {
@@ -55,7 +94,8 @@ impl Footer {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1, self.level, u8::from(self.last_part)];
+        let version = if self.rolled.is_some() { ROLLED } else { 1 };
+        let mut out = vec![version, self.level, u8::from(self.last_part)];
         for n in [
             self.id,
             self.covers.from,
@@ -91,12 +131,16 @@ impl Footer {
         for t in &self.tombstones {
             t.encode(&mut out);
         }
+        if let Some(rolled) = &self.rolled {
+            rolled.encode(&mut out);
+        }
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Footer, Malformed> {
         let mut r = Bytes(bytes);
-        if r.u8()? != 1 {
+        let version = r.u8()?;
+        if version != 1 && version != ROLLED {
             return Err(Malformed);
         }
         let (level, last_part) = (r.u8()?, r.u8()? == 1);
@@ -120,6 +164,10 @@ impl Footer {
         for _ in 0..r.count(4)? {
             tombstones.push(Tombstone::decode(&mut r)?);
         }
+        let rolled = match version {
+            ROLLED => Some(RolledFrom::decode(&mut r)?),
+            _ => None,
+        };
         let [directory, index, exemplars, metadata] = sections;
         Ok(Footer {
             id,
@@ -143,6 +191,7 @@ impl Footer {
             exemplars,
             metadata,
             tombstones,
+            rolled,
         })
     }
 }

@@ -24,6 +24,24 @@ pub struct ClassReport {
     pub due_files: usize,
     pub due_bytes: u64,
     pub due_samples: u64,
+    /// The finest first; those that are asked for, and those that are there.
+    pub rollups: Vec<RollupReport>,
+}
+
+/// What of a class' rollups of one resolution is in files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RollupReport {
+    /// `1m` or `1h`.
+    pub name: &'static str,
+    /// Milliseconds, [`FOR_EVER`](crate::retention::FOR_EVER) where that does not end; `None`: they are not asked for, and go.
+    pub keep_ms: Option<i64>,
+    /// Files that hold this class, or begin with it where they hold several.
+    pub files: usize,
+    pub bytes: u64,
+    /// Of these files, those whose samples are past their retention.
+    pub alone_files: usize,
+    pub due_files: usize,
+    pub due_bytes: u64,
 }
 
 impl EngineSettings {
@@ -31,6 +49,7 @@ impl EngineSettings {
         Retention {
             classes: &self.retention_classes,
             default_keep_ms: self.retention_ms,
+            default_rollups: self.rollups,
         }
     }
 }
@@ -57,7 +76,7 @@ impl Engine {
         (set != ClassSet::NONE).then_some(set)
     }
 
-    fn classes_under(&self, block: &Block, retention: Retention<'_>) -> Result<ClassSet, EngineError> {
+    pub(super) fn classes_under(&self, block: &Block, retention: Retention<'_>) -> Result<ClassSet, EngineError> {
         if block.footer.level == 0 {
             return Ok(retention.all());
         }
@@ -177,6 +196,7 @@ impl Engine {
             ..ClassReport::default()
         });
         let view = self.shared.view();
+        self.report_rollups(&view, retention, now_ms, &mut rows)?;
         for block in &view.blocks {
             let set = self.classes_under(block, retention)?;
             if set.is_mixed() {

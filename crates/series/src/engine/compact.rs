@@ -24,6 +24,14 @@ type Blocks = Vec<Arc<Block>>;
 pub(super) struct Compactor {
     /// Blocks in whose way a merge found damage.
     barriers: Vec<u64>,
+    /// Blocks that rollups cannot be made of, because they are damaged.
+    pub(super) unrolled: Vec<u64>,
+}
+
+impl Compactor {
+    pub(super) fn barriers(&self) -> &[u64] {
+        &self.barriers
+    }
 }
 
 /// A merge: what goes in, as it was when it began.
@@ -53,14 +61,14 @@ impl Engine {
                 let merged = self.merge(plan, pace);
                 self.end_merge(&mut compactor, merged, false)
             }
-            None => Ok(None),
+            None => self.rollup_step(&mut compactor, pace),
         }
     }
 
     /// The view as a merge may take it. A delete that replay would bring again is left to be read through: records before
     /// it come again, too, and must find the samples that they found. The writer's lock is what keeps a seal from coming
     /// between its position and the view: files behind a delete would be merged without it.
-    fn to_merge(&self, writer: &Writer) -> Arc<View> {
+    pub(super) fn to_merge(&self, writer: &Writer) -> Arc<View> {
         let sealed = writer.state.applied;
         let mut view = self.shared.view();
         if view.tombstones.iter().any(|t| t.position > sealed) {
@@ -107,6 +115,10 @@ impl Engine {
                 total.bytes_in += r.bytes_in;
                 total.bytes_out += r.bytes_out;
             }
+        }
+        while let Some(r) = self.rollup_step(&mut compactor, pace)? {
+            total.files_out += r.files_out;
+            total.bytes_out += r.bytes_out;
         }
         Ok(total)
     }

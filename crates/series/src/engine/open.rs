@@ -8,7 +8,7 @@ use std::time::Duration;
 use host::{Host, patiently};
 
 use super::quarantine::{Quarantine, describe};
-use super::view::{Lost, View};
+use super::view::{Lost, Rollup, View};
 use super::{Engine, EngineSettings, MetadataMap, OpenError, OpenReport, Shared, Writer};
 use crate::block::{Block, Footer, ReadError, block_id, block_name};
 use crate::cache::Cache;
@@ -138,6 +138,7 @@ impl Engine {
             }
         };
         let (mut blocks, mut lost) = (Vec::new(), Vec::new());
+        let (mut rollups, mut lost_rollups) = (Vec::new(), Vec::new());
         if trusted {
             for entry in &state.blocks {
                 match open(entry.id, entry.bytes) {
@@ -145,8 +146,24 @@ impl Engine {
                     Err(e) => lost.push(lose(entry.clone(), &e, &quarantine)),
                 }
             }
+            for entry in &state.rollups {
+                match open(entry.block.id, entry.block.bytes) {
+                    Ok(block) if block.footer.rolled.as_ref() == Some(&entry.from) => rollups.push(Rollup {
+                        block: Arc::new(block),
+                        from: entry.from.clone(),
+                        alone: entry.alone,
+                    }),
+                    // without it the samples are read, and it is made anew
+                    Err(ReadError::Missing | ReadError::Damaged(..)) | Ok(_) if !entry.alone => {}
+                    Err(e) => lost_rollups.push((entry.clone(), lose(entry.block.clone(), &e, &quarantine))),
+                    Ok(_) => {
+                        let e = ReadError::Damaged("footer", 0, 0);
+                        lost_rollups.push((entry.clone(), lose(entry.block.clone(), &e, &quarantine)));
+                    }
+                }
+            }
         } else {
-            rebuild(&mut state, &on_disk, &open, &mut blocks, &mut lost, &quarantine);
+            rollups = rebuild(&mut state, &on_disk, &open, &mut blocks, &mut lost, &quarantine);
         }
         if trusted && state.generation == 0 {
             // from here on a missing manifest is a damage
@@ -173,6 +190,8 @@ impl Engine {
         let mut view = View {
             blocks,
             lost,
+            rollups,
+            lost_rollups,
             windows,
             frozen: Vec::new(),
             active: Arc::new(Head::new(Arc::clone(&pool), applied)),
@@ -182,7 +201,7 @@ impl Engine {
         let mut garbage = Vec::new();
         if trusted {
             for e in &names {
-                let dead = block_id(&e.name).is_some_and(|id| state.blocks.iter().all(|b| b.id != id))
+                let dead = block_id(&e.name).is_some_and(|id| !state.names(id))
                     || window_id(&e.name).is_some_and(|id| view.window(id).is_none() && !named(&view, id))
                     || (e.name.starts_with('.') && e.name.ends_with(".tmp"));
                 if dead && host.files.remove(&dir.join(&e.name)).is_err() {
@@ -273,13 +292,17 @@ fn rebuild(
     blocks: &mut Vec<Arc<Block>>,
     lost: &mut Vec<Lost>,
     quarantine: &Quarantine,
-) {
+) -> Vec<Rollup> {
+    let mut rolled: Vec<Block> = Vec::new();
     let mut whole: Vec<Block> = Vec::new();
     let mut unopened: Vec<(Entry, ReadError)> = Vec::new();
     for &id in on_disk {
         let known = state.blocks.iter().find(|b| b.id == id).cloned();
         match open(id, known.as_ref().map_or(0, |k| k.bytes)) {
+            Ok(block) if block.footer.rolled.is_some() => rolled.push(block),
             Ok(block) => whole.push(block),
+            // rollups of samples that are there can be made anew
+            Err(_) if state.rollups.iter().any(|r| r.block.id == id && !r.alone) => {}
             Err(e) => {
                 let entry = known.unwrap_or(Entry {
                     id,
@@ -325,6 +348,20 @@ fn rebuild(
     blocks.extend(whole.into_iter().filter(|b| live.contains(&b.id())).map(Arc::new));
     state.blocks = blocks.iter().map(|b| Entry::of(&b.footer, b.bytes)).collect();
     state.blocks.extend(lost.iter().map(|l| l.entry.clone()));
+    // rollups count when all that they were made of is there, or nothing of it: then it is past its retention. Of what was
+    // merged since there are newer ones
+    let there = |id: &u64| state.blocks.iter().any(|b| b.id == *id);
+    let rollups = rolled.into_iter().filter_map(|block| {
+        let from = block.footer.rolled.clone()?;
+        let merged = from.sources.iter().any(|&id| replaced(id));
+        let (some, all) = (from.sources.iter().any(there), from.sources.iter().all(there));
+        (all || !(some || merged)).then(|| Rollup {
+            block: Arc::new(block),
+            from,
+            alone: !all,
+        })
+    });
+    rollups.collect()
 }
 
 type Windows = (Vec<Arc<Window>>, Option<Arc<Window>>);

@@ -79,7 +79,7 @@ impl Engine {
         }
         if let Some((block, directory, group)) = inner.block.take() {
             // a block that was replaced meanwhile is gone, and its bytes with it
-            let there = s.view().blocks.iter().any(|b| Arc::ptr_eq(b, &block));
+            let there = s.view().files().any(|b| Arc::ptr_eq(b, &block));
             if there && (group as usize) < directory.len() {
                 let bytes = self.scrubbed(&block, block.check_group(&directory, group));
                 inner.block = Some((block, directory, group + 1));
@@ -87,11 +87,7 @@ impl Engine {
             }
         }
         let view = s.view();
-        let next = view
-            .blocks
-            .iter()
-            .filter(|b| b.id() > inner.done)
-            .min_by_key(|b| b.id());
+        let next = view.files().filter(|b| b.id() > inner.done).min_by_key(|b| b.id());
         let Some(block) = next else {
             let began = std::mem::take(&mut inner.began_ms);
             let mut stats = self.scrub.lock_stats();

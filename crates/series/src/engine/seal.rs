@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use model::{SeriesBlock, SeriesId, TimeRange};
 
-use super::view::View;
+use super::rollups::keep_together;
+use super::view::{Rollup, View};
 use super::{Engine, EngineError, ExpireReport, SealReport, Writer, io_error};
 use crate::block::{Block, BlockWriter, Covers, Extras, Footer, ReadError, Section, block_name};
 use crate::head::{Head, Mark};
@@ -38,6 +39,7 @@ pub(super) fn blank_footer() -> Footer {
         exemplars: Section::default(),
         metadata: Section::default(),
         tombstones: Vec::new(),
+        rolled: None,
     }
 }
 
@@ -200,9 +202,26 @@ impl Engine {
         remove: &[u64],
         heads: &[Arc<Head>],
     ) -> Result<(), EngineError> {
+        let change = Change {
+            add,
+            remove,
+            heads,
+            ..Change::default()
+        };
+        self.commit_change(writer, applied, &change)
+    }
+
+    /// The same for all kinds of changes.
+    pub(super) fn commit_change(
+        &self,
+        writer: &mut Writer,
+        applied: u64,
+        change: &Change<'_>,
+    ) -> Result<(), EngineError> {
+        let (add, remove) = (change.add, change.remove);
         let s = &self.shared;
         let mut next = View::clone(&s.view());
-        apply_change(&mut next, add, remove, heads);
+        apply_change(&mut next, change);
         // not sooner: as long as a replay would bring the later delete, nothing else cuts what the earlier one cut
         let superseded = next.superseded_tombstones(applied);
         let standing = |view: &View| {
@@ -223,13 +242,15 @@ impl Engine {
                 .collect(),
             // of a delete behind this position the record is still in the log
             tombstones: standing(&next),
+            rollups: next.rollup_entries(),
             ..writer.state.clone()
         };
         let path = s.dir.join(NAMES[writer.slot]);
         if let Err(e) = s.host.files.write_atomic(&path, &state.encode(s.realm)) {
             // it may be there all the same: the new files stay until a later commit tells otherwise
             writer.state.generation += 1;
-            writer.garbage.extend(add.iter().map(|b| b.path.clone()));
+            let new = add.iter().chain(change.rollups.iter().map(|r| &r.block));
+            writer.garbage.extend(new.map(|b| b.path.clone()));
             return Err(io_error(&path)(e));
         }
         writer.slot = 1 - writer.slot;
@@ -244,7 +265,7 @@ impl Engine {
             self.write_second(writer);
         }
         let current = writer.window.as_ref().map(|w| w.id);
-        let mut dropped = Vec::new();
+        let (mut dropped, mut rollups_gone) = (Vec::new(), Vec::<Rollup>::new());
         // before a reader can take what is gone from files, or no longer cut, for a series' newest sample
         if (!remove.is_empty() && add.is_empty()) || writer.state.tombstones.len() < next.tombstones.len() {
             self.last.forget();
@@ -252,7 +273,10 @@ impl Engine {
         s.change_view(|view| {
             let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
             dropped.extend(gone.map(|b| b.path.clone()));
-            apply_change(view, add, remove, heads);
+            let before = view.rollups.clone();
+            apply_change(view, change);
+            let stays = |r: &Rollup| view.rollups.iter().any(|o| o.block.id() == r.block.id());
+            rollups_gone.extend(before.into_iter().filter(|r| !stays(r)));
             let live = standing(view);
             if live.len() < view.tombstones.len() {
                 view.tombstones = Arc::new(live);
@@ -273,13 +297,14 @@ impl Engine {
                 keep
             });
         });
-        if !remove.is_empty() && add.is_empty() {
+        if (!remove.is_empty() && add.is_empty()) || rollups_gone.iter().any(|r| r.alone) {
             self.changes.note_all();
         }
-        for &id in remove {
+        for id in remove.iter().copied().chain(rollups_gone.iter().map(|r| r.block.id())) {
             s.indexes.forget(id);
             s.chunks.forget(id);
         }
+        dropped.extend(rollups_gone.iter().map(|r| r.block.path.clone()));
         self.unlink(writer, dropped);
         Ok(())
     }
@@ -319,12 +344,18 @@ impl Engine {
         let Some(before) = before else {
             return Ok(ExpireReport::default());
         };
-        let mut old = self.past_retention(&self.shared.view(), now_ms.min(before));
+        let view = self.shared.view();
+        let rollups = self.rollups_past_retention(&view, now_ms.min(before));
+        let mut old = self.past_retention(&view, now_ms.min(before));
+        keep_together(&view, &mut old, &rollups);
         let mut writer = self.lock_writer();
         // what a merge took meanwhile is in another file, which is looked at the next time
-        let view = self.shared.view();
-        old.retain(|b| view.blocks.iter().any(|o| Arc::ptr_eq(o, b)));
-        if old.is_empty() {
+        let now = self.shared.view();
+        let there = |b: &Arc<Block>| now.files().any(|o| Arc::ptr_eq(o, b));
+        old.retain(there);
+        let rollups: Vec<Arc<Block>> = rollups.into_iter().filter(there).collect();
+        keep_together(&now, &mut old, &rollups);
+        if old.is_empty() && rollups.is_empty() {
             return Ok(ExpireReport::default());
         }
         if old.iter().any(|b| b.footer.metadata.len > 0) {
@@ -332,18 +363,49 @@ impl Engine {
             writer.metadata_sealed = 0;
         }
         let ids: Vec<u64> = old.iter().map(|b| b.id()).collect();
+        let rollup_ids: Vec<u64> = rollups.iter().map(|b| b.id()).collect();
         let applied = writer.state.applied;
-        self.commit(&mut writer, applied, &[], &ids, &[])?;
+        let change = Change {
+            remove: &ids,
+            expired: true,
+            rollups_gone: &rollup_ids,
+            ..Change::default()
+        };
+        self.commit_change(&mut writer, applied, &change)?;
         Ok(ExpireReport {
-            files: old.len(),
-            bytes: old.iter().map(|b| b.bytes).sum(),
+            files: old.len() + rollups.len(),
+            bytes: old.iter().chain(&rollups).map(|b| b.bytes).sum(),
         })
     }
 }
 
-fn apply_change(view: &mut View, add: &[Arc<Block>], remove: &[u64], heads: &[Arc<Head>]) {
-    view.blocks.retain(|b| !remove.contains(&b.id()));
-    view.blocks.extend(add.iter().cloned());
-    view.frozen.retain(|h| !heads.iter().any(|done| Arc::ptr_eq(done, h)));
+/// A change of the data set.
+#[derive(Default)]
+pub(super) struct Change<'c> {
+    pub(super) add: &'c [Arc<Block>],
+    pub(super) remove: &'c [u64],
+    /// Heads whose samples are in the blocks added.
+    pub(super) heads: &'c [Arc<Head>],
+    /// What is removed is past its retention, and rollups of it stay without it. Otherwise they go with it.
+    pub(super) expired: bool,
+    pub(super) rollups: &'c [Rollup],
+    pub(super) rollups_gone: &'c [u64],
+}
+
+fn apply_change(view: &mut View, change: &Change<'_>) {
+    view.blocks.retain(|b| !change.remove.contains(&b.id()));
+    view.blocks.extend(change.add.iter().cloned());
+    view.frozen
+        .retain(|h| !change.heads.iter().any(|done| Arc::ptr_eq(done, h)));
+    view.rollups.retain(|r| !change.rollups_gone.contains(&r.block.id()));
+    let sourceless = |r: &Rollup| r.from.sources.iter().any(|id| change.remove.contains(id));
+    if change.expired {
+        for r in &mut view.rollups {
+            r.alone |= sourceless(r);
+        }
+    } else {
+        view.rollups.retain(|r| r.alone || !sourceless(r));
+    }
+    view.rollups.extend(change.rollups.iter().cloned());
     view.sort_blocks();
 }

@@ -8,6 +8,7 @@ use model::{
     TimeRange, Want,
 };
 
+use super::rolled::Rollups;
 use super::view::View;
 use super::{Engine, Shared};
 use crate::block::{Block, Chunk, Directory, NO_SERIES, Number, ReadError};
@@ -62,6 +63,7 @@ pub(super) struct Selection {
     pub(super) marks: Vec<Mark>,
     pub(super) newest: Vec<Newest>,
     pub(super) sources: Vec<Source>,
+    pub(super) rollups: Rollups,
     pub(super) tombstones: Vec<Tombstone>,
     pub(super) matchers: Vec<Matcher>,
     /// Files with samples shortly before the range, once they were needed.
@@ -77,6 +79,17 @@ pub(super) struct Reads {
     chunk_bytes: AtomicU64,
     chunk_samples: AtomicU64,
     head_samples: AtomicU64,
+    pub(super) rollup_samples: AtomicU64,
+    pub(super) rolled_samples: AtomicU64,
+}
+
+impl Reads {
+    /// Chunks that were decoded for what is not counted as samples of chunks.
+    pub(super) fn count(&self, chunks: &[Chunk]) {
+        self.chunks.fetch_add(chunks.len() as u64, Relaxed);
+        let bytes = chunks.iter().map(|c| u64::from(c.len)).sum();
+        self.chunk_bytes.fetch_add(bytes, Relaxed);
+    }
 }
 
 impl Source {
@@ -86,6 +99,14 @@ impl Source {
             column,
             directory: OnceLock::new(),
         }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.block.id()
+    }
+
+    pub(super) fn range(&self) -> TimeRange {
+        self.block.range()
     }
 
     /// The number of an entry in this block.
@@ -104,7 +125,7 @@ impl Source {
     }
 
     /// Puts entries into a new order; columns that blocks share stay shared.
-    pub(super) fn permute(sources: &mut [Source], order: &[u32]) {
+    pub(super) fn permute<'s>(sources: impl Iterator<Item = &'s mut Source>, order: &[u32]) {
         type Column = Arc<Vec<Number>>;
         let mut done: Vec<(Column, Column)> = Vec::new();
         for source in sources {
@@ -167,6 +188,7 @@ impl Selection {
             marks,
             newest: Vec::new(),
             sources,
+            rollups: Rollups::default(),
             tombstones: Vec::new(),
             matchers: Vec::new(),
             earlier: OnceLock::new(),
@@ -181,7 +203,7 @@ impl Selection {
     }
 
     /// What to do about a part that cannot be read: damage is passed over and said, other errors end the read.
-    fn failed(&self, block: &Block, error: &ReadError) -> Result<(), SourceError> {
+    pub(super) fn failed(&self, block: &Block, error: &ReadError) -> Result<(), SourceError> {
         if let ReadError::Io(e) = error {
             return Err(SourceError::Io(format!("{}: {e}", block.path.display())));
         }
@@ -189,7 +211,7 @@ impl Selection {
         Ok(())
     }
 
-    fn directory(&self, source: &Source) -> Result<Option<Arc<Directory>>, SourceError> {
+    pub(super) fn directory(&self, source: &Source) -> Result<Option<Arc<Directory>>, SourceError> {
         if let Some(found) = source.directory.get() {
             return Ok(found.clone());
         }
@@ -213,7 +235,7 @@ impl Selection {
         self.chunks_of(&self.sources, index, range, each)
     }
 
-    fn chunks_of<'a>(
+    pub(super) fn chunks_of<'a>(
         &self,
         sources: impl IntoIterator<Item = &'a Source>,
         index: usize,
@@ -253,7 +275,7 @@ impl Selection {
         self.read_sources(&self.sources, index, range, block, budget)
     }
 
-    fn read_sources<'a>(
+    pub(super) fn read_sources<'a>(
         &self,
         sources: impl IntoIterator<Item = &'a Source>,
         index: usize,
@@ -411,7 +433,7 @@ impl Selection {
     }
 
     /// Tombstones that match an entry's labels.
-    fn cuts(&self, index: usize) -> Vec<&Tombstone> {
+    pub(super) fn cuts(&self, index: usize) -> Vec<&Tombstone> {
         if self.tombstones.is_empty() {
             return Vec::new();
         }
@@ -433,6 +455,11 @@ impl Selection {
         budget.check()?;
         let mut found = false;
         let plain = self.tombstones.is_empty();
+        if self.rollups.alone_hold(index) {
+            let mut block = SeriesBlock::default();
+            self.read_rolled(index, &mut block, budget)?;
+            return Ok(!block.is_empty());
+        }
         self.chunks(index, self.range, |_, _, _| {
             found = true;
             Ok(())
@@ -504,7 +531,7 @@ impl SeriesSet for Selection {
             }
             return Ok(());
         }
-        self.read_range(index, self.range, block, budget)?;
+        self.read_rolled(index, block, budget)?;
         if !block.histograms.is_empty() {
             let before = match block.hint_needs_previous() {
                 true => self.histogram_before(index, budget)?,
@@ -529,13 +556,16 @@ impl SeriesSet for Selection {
             chunk_bytes: self.reads.chunk_bytes.load(Relaxed),
             chunk_samples: self.reads.chunk_samples.load(Relaxed),
             head_samples: self.reads.head_samples.load(Relaxed),
+            rollup_samples: self.reads.rollup_samples.load(Relaxed),
+            rolled_samples: self.reads.rolled_samples.load(Relaxed),
         }
     }
 
     fn samples_ahead(&self, budget: &Budget) -> Result<Ahead, SourceError> {
         let left = budget.samples_left();
         let in_files: u64 = self.sources.iter().map(|s| s.block.footer.samples).sum();
-        if self.want == Want::Labels || in_files <= left {
+        // what rollups spare is not known ahead
+        if self.want == Want::Labels || in_files <= left || self.rollups.columns() > 0 {
             return Ok(Ahead::default());
         }
         let (mut ahead, mut chunks) = (Ahead::default(), Vec::new());
@@ -560,11 +590,15 @@ impl SeriesSet for Selection {
         columns.sort_unstable();
         columns.dedup();
         let labels = self.labels.len() * size_of::<Labels>();
-        (Self::bytes_of(self.len(), columns.len()) + labels) as u64
+        (Self::bytes_of(self.len(), columns.len() + self.rollups.columns()) + labels) as u64
     }
 
     fn warnings(&self) -> Vec<String> {
         self.take_warnings()
+    }
+
+    fn infos(&self) -> Vec<String> {
+        self.rollups_told()
     }
 }
 
@@ -676,6 +710,7 @@ impl Engine {
             labels: vec![labels],
             marks: vec![Mark::ALL],
             newest: Vec::new(),
+            rollups: Rollups::default(),
             tombstones: view.tombstones.to_vec(),
             matchers,
             earlier: OnceLock::new(),

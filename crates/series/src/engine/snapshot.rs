@@ -44,7 +44,8 @@ impl Engine {
             ..SnapshotReport::default()
         };
         let mut windows: Vec<u64> = Vec::new();
-        for entry in &state.blocks {
+        let rollups = state.rollups.iter().map(|r| &r.block);
+        for entry in state.blocks.iter().chain(rollups) {
             let name = block_name(entry.id);
             if entry.level == 0 && !windows.contains(&entry.window) {
                 windows.push(entry.window);

@@ -9,9 +9,10 @@ use model::{
 };
 
 use super::Engine;
+use super::rolled::{self, Rollups};
 use super::selection::{Newest, Reads, Selection, Source};
 use super::view::View;
-use crate::block::{NO_SERIES, Number, ReadError};
+use crate::block::{Block, NO_SERIES, Number, ReadError};
 use crate::head::Mark;
 
 /// Label sets made before their memory is charged for.
@@ -51,6 +52,7 @@ impl Engine {
             want,
             tombstones: view.tombstones.iter().filter(|t| t.tenant == tenant).cloned().collect(),
             sources: view.sources_of_windows(&ids, |b| b.range().overlaps(&range)),
+            rollups: Rollups::default(),
             ids,
             labels: Vec::new(),
             marks,
@@ -61,8 +63,9 @@ impl Engine {
             reads: Reads::default(),
             view,
         };
-        self.add_files(&mut selection, request.matchers, budget)?;
+        self.add_files(&mut selection, request, budget)?;
         self.tidy(&mut selection);
+        selection.prepare_rollups(&request.hints);
         budget.series(selection.ids.len() as u64)?;
         Ok(selection)
     }
@@ -72,7 +75,7 @@ impl Engine {
         // (newest known, may be trusted)
         let mut best: Vec<(Option<(i64, f64)>, bool)> = vec![(None, true); ids.len()];
         let files_max = view.blocks_max_ms();
-        let no_files = view.blocks.is_empty() && view.lost.is_empty();
+        let no_files = view.blocks.is_empty() && view.lost.is_empty() && view.rollups.is_empty();
         self.last.get(ids, |i, value| best[i].0 = value);
         let known: Vec<bool> = best.iter().map(|b| b.0.is_some() || no_files).collect();
         let mut head = |head: &crate::head::Head, marks: &mut [Mark]| {
@@ -101,13 +104,16 @@ impl Engine {
     }
 
     /// Adds what files above level 0 hold, and says what cannot be had.
-    fn add_files(&self, s: &mut Selection, matchers: &[Matcher], budget: &Budget) -> Result<(), SourceError> {
+    fn add_files(&self, s: &mut Selection, request: &SelectRequest<'_>, budget: &Budget) -> Result<(), SourceError> {
+        let matchers = request.matchers;
         let mut warnings = s.view.missing(s.range);
         let view = Arc::clone(&s.view);
+        let range = s.range;
+        let rollups = rolled::chosen(&view, range, &request.hints);
         let above = || {
-            view.blocks
-                .iter()
-                .filter(|b| b.footer.level > 0 && b.range().overlaps(&s.range))
+            let of_samples = |b: &&Arc<Block>| b.footer.level > 0 && b.range().overlaps(&range);
+            let blocks = view.blocks.iter().filter(of_samples).map(|b| (b, None));
+            blocks.chain(rollups.iter().map(|r| (&r.block, Some(r))))
         };
         let mut by_id = match above().next() {
             Some(_) => Places::of(&s.ids, self.shared.table.id_bound()),
@@ -116,10 +122,17 @@ impl Engine {
         let mut by_labels: HashMap<Labels, u32> = HashMap::new();
         let mut added = Vec::new();
         let mut bytes = Vec::new();
-        for block in above() {
+        for (block, rollup) in above() {
             budget.check()?;
             let index = match block.index(&self.shared.indexes) {
                 Ok(index) => index,
+                // the samples are there
+                Err(e) if rollup.is_some_and(|r| !r.alone) => {
+                    if !matches!(e, ReadError::Io(_)) {
+                        self.shared.quarantine.block(block, &e);
+                    }
+                    continue;
+                }
                 Err(ReadError::Io(e)) => return Err(SourceError::Io(format!("{}: {e}", block.path.display()))),
                 Err(e) => {
                     warnings.insert(self.shared.quarantine.block(block, &e));
@@ -158,7 +171,10 @@ impl Engine {
                 }
                 column[entry as usize] = number;
             }
-            added.push(Source::new(Arc::clone(block), Arc::new(column)));
+            match rollup {
+                Some(rollup) => s.rollups.push(rollup.clone(), column),
+                None => added.push(Source::new(Arc::clone(block), Arc::new(column))),
+            }
         }
         s.sources.extend(added);
         if !by_labels.is_empty() {
@@ -176,6 +192,7 @@ impl Engine {
         let held = |i: usize| {
             s.marks.get(i).is_some_and(|m| !m.is_empty())
                 || s.sources.iter().any(|f| f.number(i) != NONE)
+                || s.rollups.alone_hold(i)
                 || s.view
                     .frozen
                     .iter()
@@ -205,7 +222,11 @@ impl Engine {
                 s.ids[kept] = s.ids[twin];
                 s.marks[kept] = s.marks[twin];
             }
-            for f in &mut s.sources {
+            for f in s
+                .sources
+                .iter_mut()
+                .chain(s.rollups.list.iter_mut().map(|r| &mut r.source))
+            {
                 f.join(kept, twin);
             }
         }
@@ -217,7 +238,8 @@ impl Engine {
         if !s.labels.is_empty() {
             s.labels = order.iter().map(|&i| s.labels[i as usize].clone()).collect();
         }
-        Source::permute(&mut s.sources, &order);
+        let rolled = s.rollups.list.iter_mut().map(|r| &mut r.source);
+        Source::permute(s.sources.iter_mut().chain(rolled), &order);
         let priority = |f: &Source| f.priority();
         s.sources.sort_by_key(priority);
     }
@@ -422,6 +444,7 @@ impl SampleSource for Engine {
             .blocks
             .iter()
             .map(|b| b.range())
+            .chain(view.rollups.iter().map(|r| r.block.range()))
             .chain(heads.map(|h| h.range()))
             .collect();
         c.min_ms = ranges.iter().map(|r| r.start_ms).min().unwrap_or(0);

@@ -88,7 +88,8 @@ impl Engine {
         values: &mut BTreeSet<String>,
     ) -> Result<BTreeSet<String>, SourceError> {
         let mut warnings = view.missing(range);
-        for block in &view.blocks {
+        let alone = view.rollups.iter().filter(|r| r.alone).map(|r| &r.block);
+        for block in view.blocks.iter().chain(alone) {
             if block.footer.level == 0 || !block.range().overlaps(&range) {
                 continue;
             }

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use model::TimeRange;
 
-use crate::block::Block;
+use crate::block::{Block, DAY_MS, RolledFrom};
 use crate::head::Head;
-use crate::manifest::Entry;
+use crate::manifest::{Entry, RollupEntry};
 use crate::tombstone::Tombstone;
 use crate::window::{Window, window_name};
 
@@ -20,12 +20,25 @@ pub(crate) struct Lost {
     pub(crate) detail: String,
 }
 
+/// A file of rollups that can be read.
+#[derive(Clone)]
+pub(crate) struct Rollup {
+    pub(crate) block: Arc<Block>,
+    pub(crate) from: RolledFrom,
+    /// The samples that it was made of are past their retention.
+    pub(crate) alone: bool,
+}
+
 /// All that is there to be read at one moment. A reader keeps it for as long as it reads.
 #[derive(Clone)]
 pub(crate) struct View {
     /// In the order of the positions they cover: where two hold a sample of one time, the later stands.
     pub(crate) blocks: Vec<Arc<Block>>,
     pub(crate) lost: Vec<Lost>,
+    /// By day. Samples are in `blocks`, too, unless these are past their retention.
+    pub(crate) rollups: Vec<Rollup>,
+    /// Those that cannot be opened and stand alone.
+    pub(crate) lost_rollups: Vec<(RollupEntry, Lost)>,
     pub(crate) windows: Vec<Arc<Window>>,
     /// Heads that are being sealed; nothing is added to them.
     pub(crate) frozen: Vec<Arc<Head>>,
@@ -33,7 +46,30 @@ pub(crate) struct View {
     pub(crate) tombstones: Arc<Vec<Tombstone>>,
 }
 
+impl Rollup {
+    /// The UTC day.
+    pub(crate) fn day(&self) -> TimeRange {
+        let from = self.block.footer.day.saturating_mul(DAY_MS);
+        TimeRange::new(from, from.saturating_add(DAY_MS - 1))
+    }
+}
+
 impl View {
+    /// All blocks, rollups among them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.iter().chain(self.rollups.iter().map(|r| &r.block))
+    }
+
+    pub(crate) fn rollup_entries(&self) -> Vec<RollupEntry> {
+        let entry = |r: &Rollup| RollupEntry {
+            block: Entry::of(&r.block.footer, r.block.bytes),
+            from: r.from.clone(),
+            alone: r.alone,
+        };
+        let lost = self.lost_rollups.iter().map(|(entry, _)| entry.clone());
+        self.rollups.iter().map(entry).chain(lost).collect()
+    }
+
     pub(crate) fn window(&self, id: u64) -> Option<&Arc<Window>> {
         self.windows.iter().find(|w| w.id == id)
     }
@@ -41,7 +77,12 @@ impl View {
     /// What an answer of this range lacks for sure: blocks that cannot be opened, and those whose series have lost their
     /// labels.
     pub(crate) fn missing(&self, range: TimeRange) -> BTreeSet<String> {
-        let lost = self.lost.iter().filter(|l| l.entry.range().overlaps(&range));
+        let rollups = self.lost_rollups.iter().map(|(_, lost)| lost);
+        let lost = self
+            .lost
+            .iter()
+            .chain(rollups)
+            .filter(|l| l.entry.range().overlaps(&range));
         let lost = lost.map(|l| format!("{}: {} (quarantined)", l.file, l.detail));
         let level_0 = self.blocks.iter().filter(|b| b.footer.level == 0);
         let of_windows = level_0.filter(|b| b.range().overlaps(&range)).filter_map(|b| {
@@ -57,11 +98,13 @@ impl View {
         let blocks = self.blocks.iter().map(|b| b.footer.max_ms);
         blocks
             .chain(self.lost.iter().map(|l| l.entry.max_ms))
+            .chain(self.rollups.iter().map(|r| r.block.footer.max_ms))
             .max()
             .unwrap_or(i64::MIN)
     }
 
     pub(crate) fn sort_blocks(&mut self) {
+        self.rollups.sort_by_key(|r| (r.block.footer.day, r.block.id()));
         self.blocks
             .sort_by_key(|b| (b.footer.covers.to, b.footer.covers.from, b.footer.id));
     }
@@ -77,6 +120,14 @@ impl View {
     pub(crate) fn live_tombstones(&self) -> Vec<Tombstone> {
         let concerned = |t: &&Tombstone| {
             self.blocks.iter().any(|b| t.concerns(b.footer.settled(), b.range()))
+                || self
+                    .rollups
+                    .iter()
+                    .any(|r| r.alone && t.concerns(r.block.footer.settled(), r.day()))
+                || self
+                    .lost_rollups
+                    .iter()
+                    .any(|(r, _)| t.concerns(r.block.settled, r.block.range()))
                 || self.lost.iter().any(|l| t.concerns(l.entry.settled, l.entry.range()))
                 || self.frozen.iter().any(|h| t.concerns(h.to(), h.range()))
         };

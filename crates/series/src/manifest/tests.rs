@@ -24,11 +24,30 @@ fn footer(id: u64, replaces: &[u64], part: u32, last_part: bool) -> Footer {
         exemplars: Section::default(),
         metadata: Section::default(),
         tombstones: Vec::new(),
+        rolled: None,
     }
 }
 
 #[test]
 fn a_state_comes_back_and_no_bit_may_differ() {
+    comes_back(Vec::new());
+    let rolled = RolledFrom {
+        resolution: 3_600_000,
+        sources: vec![2, 4],
+    };
+    let f = Footer {
+        rolled: Some(rolled.clone()),
+        ..footer(9, &[1, 2], 1, false)
+    };
+    assert_eq!(Footer::decode(&f.encode()).unwrap(), f);
+    comes_back(vec![RollupEntry {
+        block: Entry::of(&f, 5),
+        from: rolled,
+        alone: true,
+    }]);
+}
+
+fn comes_back(rollups: Vec<RollupEntry>) {
     let state = State {
         generation: 7,
         epoch: 2,
@@ -42,6 +61,7 @@ fn a_state_comes_back_and_no_bit_may_differ() {
             matchers: vec![model::Matcher::new("a", model::MatchOp::Regex, "b.*").unwrap()],
             range: TimeRange::new(-1, 1),
         }],
+        rollups,
     };
     let bytes = state.encode(1);
     assert_eq!(State::decode(1, &bytes).unwrap(), state);

@@ -8,6 +8,7 @@
 )]
 
 mod differential;
+mod rollups;
 mod scripts;
 mod simulation;
 mod target;

@@ -306,7 +306,7 @@ impl<'e> Engine<'e> {
                 pos: vector.pos,
             };
             let context = self.context;
-            let reach = Reach::instant(&selector, context.lookback_ms);
+            let reach = Reach::instant(&selector, context.lookback_ms).every_sample();
             let set = select::select(context, &selector, &reach, steps, "info", Want::Samples)?;
             let rows = Instants {
                 context,

@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub(super) struct Engine<'e> {
     trace: &'e Trace,
     pub(super) notes: RefCell<Notes>,
     pub(super) lacking: RefCell<Vec<String>>,
+    /// Where samples came from, as far as that is worth knowing.
+    pub(super) told: RefCell<BTreeSet<String>>,
     pub(super) counts: RefCell<Counts>,
     pub(super) counting: Cell<Counting>,
     peak: Cell<u64>,
@@ -126,6 +129,7 @@ fn traced(plan: &Plan<'_>, context: &EvalContext<'_>, trace: &Trace, query: Quer
         trace,
         notes: RefCell::default(),
         lacking: RefCell::default(),
+        told: RefCell::default(),
         counts: RefCell::default(),
         counting: Cell::new(Counting::Steps),
         peak: Cell::new(0),
@@ -143,7 +147,8 @@ fn traced(plan: &Plan<'_>, context: &EvalContext<'_>, trace: &Trace, query: Quer
 
 impl<'e> Engine<'e> {
     fn answer(self, value: Value, steps: &Steps) -> Answer {
-        let (warnings, infos) = self.notes.into_inner().render(self.context.text);
+        let (warnings, mut infos) = self.notes.into_inner().render(self.context.text);
+        infos.splice(0..0, self.told.into_inner());
         let mut lacking = self.lacking.into_inner();
         lacking.sort();
         lacking.dedup();
@@ -430,6 +435,7 @@ impl<'e> Engine<'e> {
                     run.rows(rows.as_ref(), &pipe.stages, &mut total, take)?;
                 }
                 self.lacking.borrow_mut().extend(rows.warnings());
+                self.told.borrow_mut().extend(rows.infos());
             }
             Base::Held(matrix) => {
                 for mut row in matrix.rows {
@@ -547,7 +553,11 @@ impl<'e> Engine<'e> {
         } else {
             Want::Samples
         };
-        let set = select::select(context, &selector, &reach, steps, function, want)?;
+        let asked = match take {
+            Take::Value => reach,
+            _ => reach.every_sample(),
+        };
+        let set = select::select(context, &selector, &asked, steps, function, want)?;
         let reach = match take {
             Take::Value => reach,
             _ => Reach::instant(&without_offset(&selector), context.lookback_ms),

@@ -44,6 +44,10 @@ impl Rows for Instants<'_> {
         self.set.warnings()
     }
 
+    fn infos(&self) -> Vec<String> {
+        self.set.infos()
+    }
+
     fn fill(&self, index: usize, scratch: &mut Scratch) -> Result<bool> {
         let Scratch {
             row,

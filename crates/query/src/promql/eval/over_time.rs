@@ -15,7 +15,7 @@ pub(super) fn present(_: &Window<'_>, _: &Task<'_>, _: &mut Notes) -> Result<Out
 }
 
 pub(super) fn count(w: &Window<'_>, _: &Task<'_>, _: &mut Notes) -> Result<Out> {
-    Ok(Out::Float((w.values.len() + w.histograms.len()) as f64))
+    Ok(Out::Float((w.floats() + w.histograms.len()) as f64))
 }
 
 pub(super) fn first(w: &Window<'_>, _: &Task<'_>, _: &mut Notes) -> Result<Out> {
@@ -80,6 +80,11 @@ pub(super) fn avg(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes) -> Result<
     let Some((&first, rest)) = w.values.split_first() else {
         return Ok(of_histograms(w, task, notes, mean_of_histograms));
     };
+    if !w.weights.is_empty() {
+        let (sum, c) = w.values.iter().fold((0.0, 0.0), |(sum, c), &v| kahan(v, sum, c));
+        let count = w.floats() as f64;
+        return Ok(Out::Float(sum / count + c / count));
+    }
     // the plain mean, until the sum overflows: from there on a running mean
     let (mut sum, mut c, mut count) = (first, 0.0, 1.0);
     let mut rest = rest.iter();

@@ -21,6 +21,9 @@ pub(super) trait Rows: Sync {
 
     /// What the source lacked; asked after the last row.
     fn warnings(&self) -> Vec<String>;
+
+    /// What is worth knowing of where samples came from; asked after the last row.
+    fn infos(&self) -> Vec<String>;
 }
 
 /// What one thread keeps between rows.

@@ -115,8 +115,23 @@ pub(super) struct Floats<'b> {
     per_second: Option<f64>,
     /// Indexes of values smaller than the one before.
     falls: Vec<u32>,
+    /// Samples before each index, where some stand for several; else empty.
+    before: Vec<usize>,
     /// Shapes of windows seen, and the factors they had where no zero point was near.
     seen: Cell<[(Shape, f64); SHAPES]>,
+}
+
+/// Sums of all before each index, and of all.
+fn sums(weights: &[u32]) -> Vec<usize> {
+    let mut sum = 0;
+    let before = weights.iter().map(|&w| {
+        let before = sum;
+        sum += w as usize;
+        before
+    });
+    let mut all: Vec<usize> = before.collect();
+    all.push(sum);
+    all
 }
 
 /// What a factor depends on, the zero point left out: times from the range's start to the first sample, to the last
@@ -148,6 +163,10 @@ impl<'b> Floats<'b> {
             counter,
             per_second: per_second.then_some(range_ms as f64 / 1000.0),
             falls,
+            before: match block.weights.len() == block.values.len() {
+                true => sums(&block.weights),
+                false => Vec::new(),
+            },
             // no window has no samples
             seen: Cell::new([(Shape(0, 0, 0, 0), 0.0); SHAPES]),
         }
@@ -157,6 +176,10 @@ impl<'b> Floats<'b> {
         if hi - lo < 2 {
             return None;
         }
+        let samples = match (self.before.get(lo), self.before.get(hi)) {
+            (Some(from), Some(to)) => to - from,
+            _ => hi - lo,
+        };
         let first = self.values[lo];
         let mut growth = self.values[hi - 1] - first;
         if self.counter && !self.falls.is_empty() {
@@ -171,7 +194,7 @@ impl<'b> Floats<'b> {
             first_at.saturating_sub(range_start),
             last_at.saturating_sub(first_at),
             range_end.saturating_sub(last_at),
-            hi - lo,
+            samples,
         );
         // windows on a grid of samples look alike; the zero point matters only where it may lie within the range
         let zero_is_far =
@@ -184,7 +207,7 @@ impl<'b> Floats<'b> {
         let sampled = Sampled {
             first_at,
             last_at,
-            intervals: hi - lo - 1,
+            intervals: samples.saturating_sub(1),
             started_at: None,
             zero,
         };
@@ -281,7 +304,10 @@ pub(super) fn extrapolated(w: &Window<'_>, task: &Task<'_>, notes: &mut Notes, c
     let sampled = Sampled {
         first_at,
         last_at,
-        intervals: at_ms.len() - 1,
+        intervals: match is_histogram {
+            true => at_ms.len() - 1,
+            false => w.floats().saturating_sub(1),
+        },
         started_at,
         zero,
     };

@@ -122,7 +122,7 @@ impl<'e> Engine<'e> {
 
     fn raw(&self, selector: &'e Selector<'e>, range_ms: i64, steps: &Steps) -> Result<Value> {
         let context = self.context;
-        let reach = Reach::range(selector, range_ms, context.lookback_ms);
+        let reach = Reach::range(selector, range_ms, context.lookback_ms).every_sample();
         let set = select::select(context, selector, &reach, steps, "", Want::Samples)?;
         let end = reach.end(steps.start);
         let start = end.saturating_sub(range_ms);
@@ -166,6 +166,7 @@ impl<'e> Engine<'e> {
             }
         }
         self.lacking.borrow_mut().extend(set.warnings());
+        self.told.borrow_mut().extend(set.infos());
         self.absorb(total);
         self.sorted(out)
     }

@@ -24,6 +24,8 @@ pub(super) struct Reach {
     /// More on the left and on the right, for extended ranges.
     pub(super) before_ms: i64,
     pub(super) after_ms: i64,
+    /// Only what becomes of the whole window is wanted.
+    windows_only: bool,
 }
 
 impl Reach {
@@ -36,6 +38,7 @@ impl Reach {
             range_ms: lookback_ms,
             before_ms: 0,
             after_ms: if smoothed { lookback_ms } else { 0 },
+            windows_only: selector.extension == Extension::None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Reach {
             range_ms,
             before_ms,
             after_ms,
+            windows_only: selector.extension == Extension::None,
         }
     }
 
@@ -63,7 +67,28 @@ impl Reach {
             range_ms,
             before_ms: 0,
             after_ms: 0,
+            windows_only: false,
         }
+    }
+
+    /// The same, for who looks at each sample.
+    pub(super) fn every_sample(self) -> Self {
+        Reach {
+            windows_only: false,
+            ..self
+        }
+    }
+
+    /// The longest time of which every end of a window is a multiple; 0 where that is of no use.
+    fn aligned_ms(&self, steps: &Steps) -> i64 {
+        if !self.windows_only || steps.count == 0 {
+            return 0;
+        }
+        let mut common = gcd(self.range_ms.unsigned_abs(), self.end(steps.start).unsigned_abs());
+        if steps.count > 1 && self.at.is_none() {
+            common = gcd(common, steps.interval.unsigned_abs());
+        }
+        i64::try_from(common).unwrap_or(0)
     }
 
     /// The moment in the data that a step looks at: the window's end.
@@ -80,6 +105,13 @@ impl Reach {
             last.saturating_add(self.after_ms),
         )
     }
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// The series of a selector. Its memory is charged for while it lives.
@@ -144,6 +176,7 @@ pub(super) fn select<'a>(
             step_ms: if steps.is_instant() { 0 } else { steps.interval },
             window_ms: reach.range_ms,
             function: function.to_owned(),
+            aligned_ms: reach.aligned_ms(steps),
         },
     };
     context.budget.check()?;
@@ -221,7 +254,8 @@ fn check_columns(block: &mut SeriesBlock) -> Result<()> {
     if block.histogram_start_ms.len() != block.histograms.len() {
         block.histogram_start_ms.clear();
     }
-    if block.at_ms.len() != block.values.len() || block.histogram_at_ms.len() != block.histograms.len() {
+    let weighed = block.weights.is_empty() || block.weights.len() == block.values.len();
+    if !weighed || block.at_ms.len() != block.values.len() || block.histogram_at_ms.len() != block.histograms.len() {
         return Err(EvalError::execution("the source gave columns of unequal length"));
     }
     Ok(())
@@ -270,12 +304,16 @@ pub(super) fn drop_stale(block: &mut SeriesBlock) {
                 if !block.start_ms.is_empty() {
                     block.start_ms[keep] = block.start_ms[i];
                 }
+                if !block.weights.is_empty() {
+                    block.weights[keep] = block.weights[i];
+                }
                 keep += 1;
             }
         }
         block.values.truncate(keep);
         block.at_ms.truncate(keep);
         block.start_ms.truncate(keep);
+        block.weights.truncate(keep);
     }
     if block.histograms.iter().any(|h| h.is_stale()) {
         let mut stay = block
@@ -344,10 +382,12 @@ mod tests {
             at_ms: vec![1, 2, 3],
             values: vec![1.0, model::stale_nan(), f64::NAN],
             start_ms: vec![7, 8, 9],
+            weights: vec![4, 1, 1],
             ..SeriesBlock::default()
         };
         drop_stale(&mut block);
         assert_eq!((block.at_ms, block.start_ms), (vec![1, 3], vec![7, 9]));
+        assert_eq!(block.weights, [4, 1]);
         assert!(block.values[1].is_nan());
     }
 }

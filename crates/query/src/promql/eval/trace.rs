@@ -186,7 +186,7 @@ impl Trace {
 
     /// The selector that read most samples, and of those that read none, the one with most series.
     pub fn costliest(&self) -> Option<SelectorUse> {
-        let samples = |s: &SelectorUse| s.reads.chunk_samples + s.reads.head_samples;
+        let samples = |s: &SelectorUse| s.reads.chunk_samples + s.reads.head_samples + s.reads.rollup_samples;
         let state = self.state();
         let most = state.selectors.iter().max_by_key(|s| (samples(s), s.series));
         most.cloned()

@@ -78,4 +78,8 @@ impl Rows for Watched<'_> {
     fn warnings(&self) -> Vec<String> {
         self.rows.warnings()
     }
+
+    fn infos(&self) -> Vec<String> {
+        self.rows.infos()
+    }
 }

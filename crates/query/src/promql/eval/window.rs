@@ -17,6 +17,8 @@ pub(super) struct Window<'w> {
     pub(super) values: &'w [f64],
     /// Empty, or one per value.
     pub(super) start_ms: &'w [i64],
+    /// How many samples each value stands for; empty: each for itself.
+    pub(super) weights: &'w [u32],
     pub(super) histogram_at_ms: &'w [i64],
     pub(super) histograms: &'w [Arc<Histogram>],
     pub(super) histogram_start_ms: &'w [i64],
@@ -25,6 +27,16 @@ pub(super) struct Window<'w> {
     /// The range, open on the left. Samples of extended ranges may lie outside.
     pub(super) range_start: i64,
     pub(super) range_end: i64,
+}
+
+impl Window<'_> {
+    /// Samples that the floats stand for.
+    pub(super) fn floats(&self) -> usize {
+        match self.weights {
+            [] => self.values.len(),
+            weights => weights.iter().map(|&w| w as usize).sum(),
+        }
+    }
 }
 
 /// What a range function knows besides the samples.
@@ -180,6 +192,13 @@ impl Rows for Windows<'_> {
         }
     }
 
+    fn infos(&self) -> Vec<String> {
+        match &self.over {
+            Over::Series(set) => set.infos(),
+            Over::Subquery(..) => Vec::new(),
+        }
+    }
+
     fn scratch_bytes(&self) -> usize {
         match &self.over {
             Over::Series(_) => 0,
@@ -312,6 +331,7 @@ impl Windows<'_> {
                 at_ms: &block.at_ms[lo..hi],
                 values: &block.values[lo..hi],
                 start_ms: block.start_ms.get(lo..hi).unwrap_or(&[]),
+                weights: block.weights.get(lo..hi).unwrap_or(&[]),
                 histogram_at_ms: &block.histogram_at_ms[hlo..hhi],
                 histograms: &block.histograms[hlo..hhi],
                 histogram_start_ms: block.histogram_start_ms.get(hlo..hhi).unwrap_or(&[]),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::model_based::{DIR, Step, World, check, labels, open_with, read_all, record, run_with, step, time};
 use crate::block::DAY_MS;
 use crate::engine::{ClassReport, Engine, EngineSettings};
-use crate::retention::{Retention, RetentionClass};
+use crate::retention::{Retention, RetentionClass, RollupKeep};
 use crate::verify::verify;
 
 fn class(metric: u8, keep_days: Option<i64>) -> RetentionClass {
@@ -17,6 +17,7 @@ fn class(metric: u8, keep_days: Option<i64>) -> RetentionClass {
         tenant: None,
         matchers: vec![Matcher::new("__name__", MatchOp::Equal, format!("metric_{metric}")).unwrap()],
         keep_ms: keep_days.map(|d| d * DAY_MS),
+        rollups: RollupKeep::default(),
     }
 }
 
@@ -119,6 +120,7 @@ fn changed_classes_concern_what_is_stored_already() {
     let trial = Retention {
         classes: &trial,
         default_keep_ms: Some(1),
+        default_rollups: RollupKeep::default(),
     };
     let due: Vec<bool> = engine
         .retention_report(trial, far)
