@@ -473,6 +473,33 @@ impl Index {
         }
     }
 
+    /// Adds the label names of the tenant's sets that match all matchers and for one of whose numbers `holds` says yes.
+    pub(crate) fn names(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        holds: &mut dyn FnMut(u32) -> bool,
+        names: &mut BTreeSet<String>,
+    ) {
+        let mut add = |run: &Run| names.extend(run.labels.iter().map(|(name, _)| self.symbol(*name).to_owned()));
+        if matchers.is_empty() {
+            let of_tenant = self.runs.iter().filter(|r| r.tenant == tenant);
+            of_tenant
+                .filter(|r| (r.first..r.first + r.count).any(&mut *holds))
+                .for_each(add);
+            return;
+        }
+        let mut done = BTreeSet::new();
+        for number in self.select(tenant, matchers) {
+            if let Some(run) = self.run_of(number).filter(|r| !done.contains(&r.first))
+                && holds(number)
+            {
+                done.insert(run.first);
+                add(run);
+            }
+        }
+    }
+
     fn verdict(&self, known: &mut Vec<u8>, matcher: &Matcher, symbol: u32) -> bool {
         if known.is_empty() {
             known.resize(self.ends.len(), 0);

@@ -267,6 +267,31 @@ impl SeriesTable {
         values.into_iter().collect()
     }
 
+    /// The visible series that have a label, for each name that is not in `known`; among `ids` (ascending) only, where they
+    /// are given.
+    pub(crate) fn name_holders(
+        &self,
+        tenant: TenantId,
+        ids: Option<&[SeriesId]>,
+        known: &BTreeSet<String>,
+    ) -> Vec<(String, roaring::RoaringBitmap)> {
+        let among: Option<roaring::RoaringBitmap> = ids.map(|ids| ids.iter().map(|id| id.0).collect());
+        let index = read(&self.index);
+        let names = index.tenant(tenant).map(|t| &t.names);
+        let unknown = names
+            .into_iter()
+            .flatten()
+            .filter(|(text, _)| !known.contains(&***text));
+        let holders = unknown.map(|(text, &n)| {
+            let mut set = index.names[n as usize].postings.to_set();
+            if let Some(among) = &among {
+                set &= among;
+            }
+            (text.to_string(), set)
+        });
+        holders.filter(|(_, set)| !set.is_empty()).collect()
+    }
+
     /// The visible series of each value of a label that is not in `known`, ascending; among `ids` (ascending) only,
     /// where they are given.
     pub fn holders(

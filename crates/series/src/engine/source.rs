@@ -337,6 +337,9 @@ impl SampleSource for Engine {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
+        if self.undeleted(tenant) {
+            return self.names(tenant, any_of, range, budget);
+        }
         let found = self.found(tenant, any_of, range, budget)?;
         let of_files = found
             .others

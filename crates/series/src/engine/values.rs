@@ -7,9 +7,13 @@ use super::Engine;
 use super::selection::Selection;
 use super::view::View;
 use crate::block::{ReadError, Seen};
+use crate::index::Index;
 
 /// Series looked at between two looks at the budget.
 const SLICE: usize = 1024;
+
+/// Whether a number of a file has samples in the range asked for.
+type Holds<'a> = dyn FnMut(u32) -> bool + 'a;
 
 impl Engine {
     /// Values of a label among series with samples in the range, as far as the bounds of chunks tell: a value is found
@@ -23,21 +27,17 @@ impl Engine {
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
         let mut values = BTreeSet::new();
-        let table = &self.shared.table;
-        let ids = match any_of {
-            [] => None,
-            _ => {
-                let mut ids = BTreeSet::new();
-                for matchers in any_of {
-                    ids.extend(table.select(tenant, matchers, budget)?);
-                }
-                Some(ids.into_iter().collect::<Vec<_>>())
-            }
-        };
+        let ids = self.of_table(tenant, any_of, budget)?;
         // one view for all: what a merge takes out of level 0 meanwhile is still there, or already above
         let view = self.shared.view();
-        let mut warnings = self.values_of_files(&view, tenant, name, any_of, range, budget, &mut values)?;
-        let mut open = table.holders(tenant, name, ids.as_deref(), &values);
+        let all = [Vec::new()];
+        let sets = if any_of.is_empty() { &all } else { any_of };
+        let mut warnings = self.ask_files(&view, range, budget, &mut |index, holds| {
+            for matchers in sets {
+                index.values(tenant, name, matchers, &mut *holds, &mut values);
+            }
+        })?;
+        let mut open = self.shared.table.holders(tenant, name, ids.as_deref(), &values);
         // most often the first series of a value is there
         for tried in [1, usize::MAX] {
             let mut asked: Vec<(SeriesId, usize)> = open
@@ -72,20 +72,70 @@ impl Engine {
         })
     }
 
-    /// Adds what files above level 0 have; returns what the answer lacks.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "those of the question, the view and the answer"
-    )]
-    fn values_of_files(
+    /// Label names of series with samples in the range, found in the same way.
+    pub(super) fn names(
         &self,
-        view: &View,
         tenant: TenantId,
-        name: &str,
         any_of: &[Vec<Matcher>],
         range: TimeRange,
         budget: &Budget,
-        values: &mut BTreeSet<String>,
+    ) -> Result<Found<String>, SourceError> {
+        let mut names = BTreeSet::new();
+        let ids = self.of_table(tenant, any_of, budget)?;
+        let view = self.shared.view();
+        let all = [Vec::new()];
+        let sets = if any_of.is_empty() { &all } else { any_of };
+        let mut warnings = self.ask_files(&view, range, budget, &mut |index, holds| {
+            for matchers in sets {
+                index.names(tenant, matchers, &mut *holds, &mut names);
+            }
+        })?;
+        for (name, holders) in self.shared.table.name_holders(tenant, ids.as_deref(), &names) {
+            let mut holders = holders.iter().map(SeriesId);
+            // most often the first one is there
+            let mut slice: Vec<SeriesId> = holders.by_ref().take(1).collect();
+            while !slice.is_empty() {
+                let near = self.near(&view, tenant, std::mem::take(&mut slice), range);
+                let mut found = false;
+                for entry in 0..near.ids.len() {
+                    found = found || near.touches(entry, budget)?;
+                }
+                warnings.extend(near.take_warnings());
+                if found {
+                    names.insert(name);
+                    break;
+                }
+                slice.extend(holders.by_ref().take(SLICE));
+            }
+        }
+        Ok(Found {
+            items: names.into_iter().collect(),
+            warnings: warnings.into_iter().collect(),
+        })
+    }
+
+    /// Series of the table that match any of the sets, ascending; `None`: there are no sets, and all do.
+    fn of_table(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        budget: &Budget,
+    ) -> Result<Option<Vec<SeriesId>>, SourceError> {
+        let mut ids = BTreeSet::new();
+        for matchers in any_of {
+            ids.extend(self.shared.table.select(tenant, matchers, budget)?);
+        }
+        Ok((!any_of.is_empty()).then(|| ids.into_iter().collect()))
+    }
+
+    /// Asks the indexes of files above level 0, with whether a number has samples in the range; returns what the answer
+    /// lacks.
+    fn ask_files(
+        &self,
+        view: &View,
+        range: TimeRange,
+        budget: &Budget,
+        ask: &mut dyn FnMut(&Index, &mut Holds<'_>),
     ) -> Result<BTreeSet<String>, SourceError> {
         let mut warnings = view.missing(range);
         let alone = view.rollups.iter().filter(|r| r.alone).map(|r| &r.block);
@@ -125,10 +175,7 @@ impl Engine {
                     false
                 })
             };
-            let all = [Vec::new()];
-            for matchers in if any_of.is_empty() { &all } else { any_of } {
-                index.values(tenant, name, matchers, &mut holds, values);
-            }
+            ask(&index, &mut holds);
             stopped?;
         }
         Ok(warnings)

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -243,6 +243,17 @@ pub(super) fn check(engine: &Engine, world: &World) {
         for any_of in [&[][..], &some] {
             let budget = Budget::unlimited();
             let series = engine.series(TENANT, any_of, range, &budget).unwrap();
+            let names: BTreeSet<String> = series
+                .items
+                .iter()
+                .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>())
+                .collect();
+            let found = engine.label_names(TENANT, any_of, range, &budget).unwrap();
+            assert_eq!(
+                found.items,
+                names.into_iter().collect::<Vec<_>>(),
+                "{any_of:?} {range:?}"
+            );
             for name in ["instance", "__name__", "absent"] {
                 let mut values: Vec<&str> = series.items.iter().filter_map(|l| l.get(name)).collect();
                 values.sort_unstable();

@@ -1,7 +1,9 @@
 use host::sim::Machine;
 use model::{
-    Ahead, Batch, Budget, Hints, Matcher, Record, SampleSource, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want,
+    Ahead, Batch, Budget, Hints, Labels, Matcher, Record, SampleSource, SelectRequest, SeriesBlock, SeriesSet,
+    TimeRange, Want,
 };
+use proptest::prelude::*;
 
 use super::model_based::{TENANT, labels, open, time};
 use crate::engine::Engine;
@@ -143,4 +145,46 @@ fn values_that_damage_hides_are_warned_of() {
         .unwrap();
     assert_eq!(found.items, [""; 0]);
     assert_eq!(found.warnings.len(), 1, "{found:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Wherever the series are, their names are those of the series themselves.
+    #[test]
+    fn label_names_are_those_of_the_series(
+        // (label names as bits, time, what follows)
+        steps in prop::collection::vec((0..32u32, 0..50i64, 0..6u8), 1..30),
+        reopen in prop::bool::ANY,
+    ) {
+        let machine = Machine::new(1);
+        let (mut engine, mut table, _) = open(&machine);
+        for (position, (bits, at, then)) in (1..).zip(steps) {
+            let mut pairs = vec![("__name__".to_owned(), "m".to_owned())];
+            pairs.extend((0..5).filter(|n| bits & 1 << n != 0).map(|n| (format!("label_{n}"), "x".to_owned())));
+            let id = table.intern(TENANT, Labels::from_pairs(pairs).as_bytes(), None).unwrap();
+            let mut batch = Batch::new(TENANT);
+            batch.floats.push(id, time(at), 1.0, 0);
+            engine.apply(position, &Record::Batch(batch));
+            if then >= 3 {
+                engine.seal().unwrap();
+            }
+            if then >= 4 {
+                engine.compact_all().unwrap();
+            }
+            if then == 5 && reopen {
+                (engine, table, _) = open(&machine);
+            }
+            for (from, to) in [(0, 60), (20, 30), (at, at), (-5, 10)] {
+                let range = TimeRange::new(time(from), time(to));
+                for any_of in [vec![], vec![vec![Matcher::equal("label_1", "x")], vec![Matcher::equal("label_3", "x")]]] {
+                    let budget = Budget::unlimited();
+                    let series = engine.series(TENANT, &any_of, range, &budget).unwrap();
+                    let names = series.items.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>());
+                    let names: std::collections::BTreeSet<String> = names.collect();
+                    let found = engine.label_names(TENANT, &any_of, range, &budget).unwrap();
+                    prop_assert_eq!(found.items, names.into_iter().collect::<Vec<_>>());
+                }
+            }
+        }
+    }
 }
