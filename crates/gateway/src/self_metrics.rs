@@ -207,6 +207,20 @@ fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
         &[],
         e.file_bytes as f64,
     );
+    gauge(
+        w,
+        "overseer_rollup_files",
+        "Files of rollups.",
+        &[],
+        e.rollup_files as f64,
+    );
+    gauge(
+        w,
+        "overseer_rollup_bytes",
+        "Bytes of the files of rollups.",
+        &[],
+        e.rollup_bytes as f64,
+    );
     counter(
         w,
         "overseer_scrub_bytes_total",

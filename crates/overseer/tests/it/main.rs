@@ -22,6 +22,7 @@ mod readers;
 mod remote_write;
 mod restart;
 mod retention;
+mod rollups;
 mod server;
 mod start;
 mod verify;

@@ -123,9 +123,9 @@ impl Engine {
         Ok(total)
     }
 
-    /// Bytes of all blocks.
+    /// Bytes of all blocks, rollups among them.
     pub fn file_bytes(&self) -> u64 {
-        self.shared.view().blocks.iter().map(|b| b.bytes).sum()
+        self.shared.view().files().map(|b| b.bytes).sum()
     }
 
     /// Files of level 0 that wait for a merge.

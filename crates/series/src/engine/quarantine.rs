@@ -38,6 +38,12 @@ impl Quarantine {
         self.found.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    /// Whether something of a file was found damaged.
+    pub(crate) fn names(&self, file: &str) -> bool {
+        let found = self.found.lock().unwrap_or_else(|e| e.into_inner());
+        found.iter().any(|q| q.file == file)
+    }
+
     /// Notes a damage; it is logged when it is new. Returns it as a warning for an answer.
     pub(crate) fn add(&self, file: &str, detail: String, offset: u64, len: u64) -> String {
         let one = Quarantined {

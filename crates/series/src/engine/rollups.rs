@@ -176,7 +176,10 @@ impl Engine {
                 // what comes for a day whose samples are gone goes in its turn
                 continue;
             }
-            let (whole, partial): (Vec<&Rollup>, Vec<&Rollup>) = there.iter().partition(|r| r.from.sources == of);
+            // samples stand in for what is damaged, until it is made anew
+            let names = |r: &&Rollup| self.shared.quarantine.names(&block_name(r.block.id()));
+            let (damaged, there): (Vec<&Rollup>, Vec<&Rollup>) = there.into_iter().partition(names);
+            let (whole, partial): (Vec<&Rollup>, Vec<&Rollup>) = there.into_iter().partition(|r| r.from.sources == of);
             let has = |list: &[&Rollup], r: &i64| list.iter().any(|t| t.from.resolution == *r);
             let hurry = retention
                 .keep_ms(class)
@@ -191,7 +194,7 @@ impl Engine {
                 day,
                 sources,
                 resolutions: resolutions.into_iter().filter(|r| !has(&whole, r)).collect(),
-                replaced: partial.iter().map(|r| r.block.id()).collect(),
+                replaced: partial.iter().chain(&damaged).map(|r| r.block.id()).collect(),
             });
         }
         None

@@ -9,6 +9,7 @@ mod keeping;
 pub(crate) mod model_based;
 mod reads;
 mod retire;
+mod rollups;
 mod scrub;
 mod snapshot;
 mod unread;

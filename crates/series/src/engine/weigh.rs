@@ -52,7 +52,7 @@ impl Engine {
                 }
                 Ok(())
             })?;
-            selection.read_range(index, range, &mut block, budget)?;
+            selection.read_rolled(index, &mut block, budget)?;
             let samples = (block.at_ms.len() + block.histogram_at_ms.len()) as u64;
             if samples > 0 {
                 weight.add(Weight {

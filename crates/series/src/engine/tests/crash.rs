@@ -2,15 +2,27 @@ use std::time::Duration;
 
 use host::sim::{Dice, Failure, Faults, Machine, Operation};
 
-use super::model_based::{Step, World, check, open, record, step};
+use super::model_based::{Step, World, check, open, open_with, record, step};
+use crate::engine::{Engine, EngineSettings};
 use proptest::prelude::*;
 
 /// Steps with something going wrong in between; the log survives everything. Nothing applied is ever missing, and what
 /// failed works when it is tried again.
 fn survive(steps: &[Step], seed: u64) {
-    let machine = Machine::new(seed);
+    survive_on(&Machine::new(seed), steps, seed, &EngineSettings::default(), check);
+}
+
+/// The same on a machine, with settings and a check of one's own.
+pub(super) fn survive_on(
+    machine: &Machine,
+    steps: &[Step],
+    seed: u64,
+    settings: &EngineSettings,
+    check: fn(&Engine, &World),
+) {
+    let open = |machine: &Machine| open_with(machine, settings.clone());
     let mut dice = Dice(seed);
-    let (mut engine, mut table, _) = open(&machine);
+    let (mut engine, mut table, _) = open(machine);
     let mut world = World::new();
     let mut log: Vec<Step> = Vec::new();
     for step in steps {
@@ -41,7 +53,7 @@ fn survive(steps: &[Step], seed: u64) {
                 machine.files.kill();
             }
             let report;
-            (engine, table, report) = open(&machine);
+            (engine, table, report) = open(machine);
             assert_eq!(report.quarantined, Vec::new());
             assert!(!report.rebuilt);
             for (i, step) in log.iter().enumerate().skip(report.applied as usize) {
@@ -58,7 +70,7 @@ fn survive(steps: &[Step], seed: u64) {
     check(&engine, &world);
     drop(engine);
     machine.files.crash();
-    let (engine, _, report) = open(&machine);
+    let (engine, _, report) = open(machine);
     assert_eq!(report.applied, log.len() as u64);
     check(&engine, &world);
 }
