@@ -16,7 +16,7 @@ pub use real::raise_file_limit;
 pub use clock::Clock;
 pub use files::{Entry, File, Files, Lock, OpenMode};
 pub use random::Random;
-pub use reading::{Refusal, patiently, read_around, read_file_around};
+pub use reading::{PATIENCE, Refusal, patiently, read_around, read_around_again, read_file_around};
 
 /// What a part of Overseer may know of the machine.
 #[derive(Clone)]

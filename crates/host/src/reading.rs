@@ -85,13 +85,42 @@ pub fn read_around(file: &dyn File, buf: &mut [u8], offset: u64, unread: &mut Ve
     Ok(at)
 }
 
-/// A file's content, and what of it the device does not give; see [`read_around`].
+/// Times that a reader asks again for what the device did not give, before it is taken for gone.
+pub const PATIENCE: u32 = TRIES - 1;
+
+/// The same, but what the device does not give is asked for again after a while: a link that is reset gives errors that no
+/// later read meets. Each time takes one of `patience`, which a caller shares among its reads, so that a disk with many bad
+/// places is not waited for at each.
+pub fn read_around_again(
+    clock: &dyn Clock,
+    file: &dyn File,
+    buf: &mut [u8],
+    offset: u64,
+    unread: &mut Vec<Range<u64>>,
+    patience: &mut u32,
+) -> io::Result<usize> {
+    let before = unread.clone();
+    let mut wait = FIRST_WAIT;
+    loop {
+        let read = read_around(file, buf, offset, unread)?;
+        if *unread == before || *patience == 0 {
+            return Ok(read);
+        }
+        *patience -= 1;
+        clock.sleep(wait);
+        wait *= 2;
+        unread.clone_from(&before);
+    }
+}
+
+/// A file's content, and what of it the device does not give, also when asked again; see [`read_around_again`].
 pub fn read_file_around(files: &dyn Files, clock: &dyn Clock, path: &Path) -> io::Result<(Vec<u8>, Vec<Range<u64>>)> {
+    let mut patience = PATIENCE;
     patiently(clock, || {
         let file: Arc<dyn File> = files.open(path, OpenMode::Read)?;
         let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
         let mut unread = Vec::new();
-        let read = read_around(&*file, &mut bytes, 0, &mut unread)?;
+        let read = read_around_again(clock, &*file, &mut bytes, 0, &mut unread, &mut patience)?;
         bytes.truncate(read);
         Ok((bytes, unread))
     })

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use host::{File, Host, OpenMode, Refusal, patiently, read_around, read_file_around};
+use host::{File, Host, OpenMode, PATIENCE, Refusal, patiently, read_around_again, read_file_around};
 
 use crate::{
     Position, Quarantined,
@@ -170,11 +170,12 @@ pub(super) fn examine(host: &Host, path: PathBuf, first: Position, len: u64) -> 
     };
     let path = &candidate.path;
     let mut unread = Vec::new();
+    let mut patience = PATIENCE;
     let read = patiently(&*host.clock, || {
         unread.clear();
         let file = (host.files.open(path, OpenMode::Write)).or_else(|_| host.files.open(path, OpenMode::Read))?;
         let mut bytes = vec![0; RECORDS_AT as usize];
-        let read = read_around(&*file, &mut bytes, 0, &mut unread)?;
+        let read = read_around_again(&*host.clock, &*file, &mut bytes, 0, &mut unread, &mut patience)?;
         bytes.truncate(read);
         Ok((file, bytes))
     });
@@ -370,7 +371,16 @@ fn assemble(
             missing(dir, from + 1, header.first - 1, out);
         }
         let segment = Segment::new(candidate.path, file, header, candidate.len);
-        let last = settle(&segment, candidate.close, fence, stated, statement, is_newest, out);
+        let last = settle(
+            host,
+            &segment,
+            candidate.close,
+            fence,
+            stated,
+            statement,
+            is_newest,
+            out,
+        );
         if first_kept.is_some_and(|kept| last < kept && header.first < kept) {
             // dropped as well, and the last one there is
             let _ = host.files.remove(&segment.path);
@@ -403,7 +413,9 @@ fn missing(dir: &Path, first: Position, last: Position, out: &mut Opened) {
 }
 
 /// Finds where the segment ends and tells of damage at its end; the last position it should hold.
+#[allow(clippy::too_many_arguments, reason = "one call, all of them different")]
 fn settle(
+    host: &Host,
     segment: &Segment,
     close: Option<Close>,
     fence: Option<Position>,
@@ -434,6 +446,7 @@ fn settle(
     // whatever came before a later segment was durable when that was made
     let known = fence.unwrap_or(stated);
     let found = match survey(
+        &host.clock,
         &segment.file,
         segment.identity,
         segment.first(),

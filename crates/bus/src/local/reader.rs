@@ -181,7 +181,12 @@ impl<T: Send + Sync + 'static, D: Decode<Item = T>> LocalConsumer<T, D> {
                 decoder = (self.make_decoder)();
                 let _ = catch_unwind(AssertUnwindSafe(|| decoder.begin(None)));
             }
-            let scan = Scan::new(Arc::clone(&segment.file), segment.identity, RECORDS_AT);
+            let scan = Scan::new(
+                &self.shared.host.clock,
+                Arc::clone(&segment.file),
+                segment.identity,
+                RECORDS_AT,
+            );
             self.passed_bytes += self.replay.as_ref().map_or(0, |r| r.scan.offset() - RECORDS_AT);
             self.replay = Some(Replay {
                 expected: segment.first(),

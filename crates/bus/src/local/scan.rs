@@ -1,6 +1,6 @@
 use std::{io, ops::Range, sync::Arc};
 
-use host::{File, read_around};
+use host::{Clock, File, PATIENCE, read_around_again};
 
 use crate::{
     Position,
@@ -21,6 +21,9 @@ pub(crate) struct Scan {
     at: u64,
     /// Stretches that the device did not give; they were taken for zeros.
     unread: Vec<Range<u64>>,
+    clock: Arc<dyn Clock>,
+    /// How often it is still asked again for what the device does not give.
+    patience: u32,
 }
 
 pub(crate) enum Found<'a> {
@@ -37,7 +40,7 @@ pub(crate) enum Found<'a> {
 }
 
 impl Scan {
-    pub(crate) fn new(file: Arc<dyn File>, identity: Identity, from: u64) -> Scan {
+    pub(crate) fn new(clock: &Arc<dyn Clock>, file: Arc<dyn File>, identity: Identity, from: u64) -> Scan {
         Scan {
             file,
             identity,
@@ -45,6 +48,8 @@ impl Scan {
             base: from,
             at: from,
             unread: Vec::new(),
+            clock: Arc::clone(clock),
+            patience: PATIENCE,
         }
     }
 
@@ -124,7 +129,14 @@ impl Scan {
         let want = (limit - offset).min(len.max(READ_BYTES as u64)) as usize;
         self.buffer.resize(want.max(kept), 0);
         let from = self.base + kept as u64;
-        let filled = match read_around(&*self.file, &mut self.buffer[kept..], from, &mut self.unread) {
+        let filled = match read_around_again(
+            &*self.clock,
+            &*self.file,
+            &mut self.buffer[kept..],
+            from,
+            &mut self.unread,
+            &mut self.patience,
+        ) {
             Ok(read) => kept + read,
             Err(error) => {
                 self.buffer.truncate(kept);
@@ -210,6 +222,7 @@ pub(crate) struct Survey {
 /// count. Records up to the highest statement were acknowledged: what is missing among them is damage. Of those behind
 /// it the first gap ends the log: a write that never finished.
 pub(crate) fn survey(
+    clock: &Arc<dyn Clock>,
     file: &Arc<dyn File>,
     identity: Identity,
     first: Position,
@@ -223,7 +236,7 @@ pub(crate) fn survey(
         end: u64,
     }
     let start = crate::local::frame::RECORDS_AT;
-    let mut scan = Scan::new(Arc::clone(file), identity, start);
+    let mut scan = Scan::new(clock, Arc::clone(file), identity, start);
     let mut seen: Vec<Seen> = Vec::new();
     let mut expected = first;
     let (mut stated, mut trailer_at) = (known.min(fence), 0);

@@ -136,6 +136,7 @@ pub fn verify<D: Decode>(
         }
         let segment = Segment::new(candidate.path, file, header, candidate.len);
         let last = check_segment(
+            host,
             &segment,
             candidate.close,
             fence,
@@ -185,7 +186,9 @@ fn check_small_files(host: &Host, dir: &Path, candidates: &mut [Candidate], repo
 }
 
 /// Every record of a segment; the last position that it accounts for.
+#[allow(clippy::too_many_arguments, reason = "one call, all of them different")]
 fn check_segment<D: Decode>(
+    host: &Host,
     segment: &Segment,
     close: Option<crate::local::frame::Close>,
     fence: Option<Position>,
@@ -215,7 +218,7 @@ fn check_segment<D: Decode>(
         None => {
             let known = fence.unwrap_or(stated);
             let limit = fence.unwrap_or(Position::MAX);
-            let found = survey(&segment.file, segment.identity, first, known, limit, len)?;
+            let found = survey(&host.clock, &segment.file, segment.identity, first, known, limit, len)?;
             for hole in &found.holes {
                 let what = "checksum mismatch or missing bytes";
                 report.find(note(path, hole.offset, hole.length, hole.positions, what));
@@ -226,7 +229,7 @@ fn check_segment<D: Decode>(
     };
     let trailer = segment.trailer();
     let _ = catch_unwind(AssertUnwindSafe(|| decoder.begin(trailer.as_deref())));
-    let mut scan = Scan::new(Arc::clone(&segment.file), segment.identity, RECORDS_AT);
+    let mut scan = Scan::new(&host.clock, Arc::clone(&segment.file), segment.identity, RECORDS_AT);
     let mut expected = first;
     // bytes that are no record, up to the next one
     let mut hole: Option<(u64, u64)> = None;

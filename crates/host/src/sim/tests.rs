@@ -298,6 +298,29 @@ fn bytes_that_the_device_does_not_give_are_read_around() {
     unread.clear();
     crate::read_around(&*file, &mut buf, 0, &mut unread).unwrap();
     assert!(unread.is_empty() && buf == content);
+    // nor one that is gone a little later
+    let twice = || {
+        Faults::none()
+            .and(Operation::Read, 1, Failure::Io)
+            .and(Operation::Read, 2, Failure::Io)
+    };
+    machine.files.plan(twice());
+    crate::read_around(&*file, &mut buf, 0, &mut unread).unwrap();
+    assert_eq!(unread, vec![0..4096]);
+    let clock = machine.host().clock;
+    let mut patience = 1;
+    let mut again = |unread: &mut Vec<_>| {
+        buf.fill(9);
+        crate::read_around_again(&*clock, &*file, &mut buf, 0, unread, &mut patience).unwrap();
+        buf == content
+    };
+    machine.files.plan(twice());
+    unread.clear();
+    assert!(again(&mut unread) && unread.is_empty());
+    // patience has an end
+    machine.files.plan(twice());
+    assert!(!again(&mut unread));
+    assert_eq!(unread, vec![0..4096]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use host::{
     Files,
-    sim::{Dice, Machine},
+    sim::{Dice, Failure, Faults, Machine, Operation},
 };
 
 use super::{Bench, DIR};
@@ -159,4 +159,37 @@ fn an_open_that_fails_for_a_while_costs_nothing() {
         "{:?}",
         bench.report().quarantined
     );
+}
+
+/// What a link that is reset answers for a moment is asked for again, and is no damage.
+#[test]
+fn reads_that_fail_for_a_moment_cost_no_record() {
+    for seed in super::simulation::seeds(60) {
+        let mut dice = Dice(seed);
+        let machine = Machine::new(seed);
+        let sent = fixture(&machine, &mut dice);
+        // the first of a start is of the directory
+        let at_start = dice.one_in(2);
+        let from = dice.below(10) + if at_start { 3 } else { 1 };
+        let failing = (from..from + 2).fold(Faults::none(), |f, n| f.and(Operation::Read, n, Failure::Io));
+        if at_start {
+            machine.files.plan(failing.clone());
+        }
+        let bench = Bench::on(&machine);
+        if !at_start {
+            machine.files.plan(failing);
+        }
+        let all = bench.read(0);
+        assert_eq!(all.records.len() as u64, sent, "seed {seed}: {:?}", all.lost);
+        assert!(
+            bench
+                .parts
+                .shared
+                .health()
+                .quarantined
+                .iter()
+                .all(|q| q.positions.is_none()),
+            "seed {seed}"
+        );
+    }
 }
