@@ -199,6 +199,20 @@ fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
         &[],
         e.unsealed_bytes as f64,
     );
+    let name = "overseer_engine_memory_bytes";
+    w.family(
+        name,
+        MetricKind::Gauge,
+        "Memory of the engine: samples not sealed yet with their slots, the series table, what else is kept for each series, caches of files.",
+    );
+    for (part, bytes) in [
+        ("heads", e.head_bytes),
+        ("table", e.table_bytes),
+        ("series", e.series_bytes),
+        ("cache", e.cache_bytes),
+    ] {
+        w.sample(name, &[("part", part)], bytes as f64);
+    }
     gauge(w, "overseer_files", "Files of samples.", &[], e.files as f64);
     gauge(
         w,

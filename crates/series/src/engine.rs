@@ -54,7 +54,7 @@ pub(crate) use view::View;
 pub use weigh::Weight;
 
 /// Unsealed samples, as a multiple of what makes a seal due, at which the heads count as overfull.
-const OVERFULL: usize = 4;
+const OVERFULL: usize = 2;
 
 /// Bounds and times of an engine. The defaults are the product's.
 #[derive(Clone, Debug)]

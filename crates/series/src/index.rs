@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -19,19 +20,82 @@ const INDEX_BYTES_MAX: usize = 1 << 30;
 /// Level of the packing: indexes are small and written once.
 const ZSTD_LEVEL: i32 = 3;
 
+/// Values of sets that lie together: room grows by so many, so that growing never copies.
+const VALUES_PAGE: usize = 1 << 18;
+
+/// Tenant and label names, which many sets have in common.
+struct Shape {
+    tenant: TenantId,
+    names: Box<[u32]>,
+}
+
+/// A set: its shape, and where its values begin.
+#[derive(Clone, Copy)]
+struct Set {
+    shape: u32,
+    page: u16,
+    from: u32,
+}
+
+/// Label sets as numbers of symbols.
+#[derive(Default)]
+struct Sets {
+    shapes: Vec<Shape>,
+    pages: Vec<Vec<u32>>,
+    sets: Vec<Set>,
+}
+
+impl Sets {
+    fn shape(&self, n: u32) -> &Shape {
+        &self.shapes[self.sets[n as usize].shape as usize]
+    }
+
+    fn values(&self, n: u32) -> &[u32] {
+        let set = self.sets[n as usize];
+        let from = set.from as usize;
+        &self.pages[usize::from(set.page)][from..from + self.shapes[set.shape as usize].names.len()]
+    }
+
+    fn push(&mut self, shape: u32, values: &[u32]) -> Result<(), Malformed> {
+        if self.pages.last().is_none_or(|p| p.capacity() - p.len() < values.len()) {
+            self.pages.push(Vec::with_capacity(VALUES_PAGE.max(values.len())));
+        }
+        let page = u16::try_from(self.pages.len() - 1).map_err(|_| Malformed)?;
+        let Some(last) = self.pages.last_mut() else {
+            return Err(Malformed);
+        };
+        let from = last.len() as u32;
+        last.extend_from_slice(values);
+        self.sets.push(Set { shape, page, from });
+        Ok(())
+    }
+
+    /// The order of tenants and canonical bytes, where that of symbols is the order of their bytes.
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        let (of_a, of_b) = (self.sets[a as usize].shape, self.sets[b as usize].shape);
+        if of_a == of_b {
+            return self.values(a).cmp(self.values(b));
+        }
+        let parts = |n: u32| self.shape(n).names.iter().zip(self.values(n));
+        let tenants = self.shape(a).tenant.cmp(&self.shape(b).tenant);
+        tenants.then_with(|| parts(a).cmp(parts(b)))
+    }
+}
+
 /// Collects label sets, each once, in any order.
 #[derive(Default)]
 pub(crate) struct IndexBuilder {
     symbols: HashMap<Box<[u8]>, u32>,
+    by_names: HashMap<(TenantId, Box<[u32]>), u32>,
     by_tuple: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// name, value, name, value, ... of all series one after the other
-    pairs: Vec<u32>,
-    series: Vec<(TenantId, u32, u32)>,
+    sets: Sets,
     /// Labels of the set added last, and its symbols: most sets share most of their parts with the one before.
     last: Vec<u8>,
     last_parts: Vec<(u32, u32, u32)>,
     next_parts: Vec<(u32, u32, u32)>,
+    names: Vec<u32>,
+    values: Vec<u32>,
 }
 
 impl IndexBuilder {
@@ -46,7 +110,8 @@ impl IndexBuilder {
 
     /// The number of a label set (canonical bytes); the same for equal ones.
     pub(crate) fn add(&mut self, tenant: TenantId, labels: &[u8]) -> Result<u32, Malformed> {
-        let from = self.pairs.len();
+        self.names.clear();
+        self.values.clear();
         self.next_parts.clear();
         let mut rest = Bytes(labels);
         let mut part = 0;
@@ -58,44 +123,66 @@ impl IndexBuilder {
                 _ => None,
             };
             let n = known.unwrap_or_else(|| self.symbol(text));
-            self.pairs.push(n);
+            if part % 2 == 0 {
+                self.names.push(n);
+            } else {
+                self.values.push(n);
+            }
             self.next_parts.push((at, at + text.len() as u32, n));
             part += 1;
         }
         std::mem::swap(&mut self.last_parts, &mut self.next_parts);
         self.last.clear();
         self.last.extend_from_slice(labels);
-        if !(self.pairs.len() - from).is_multiple_of(2) {
-            self.pairs.truncate(from);
+        if part % 2 != 0 {
             return Err(Malformed);
         }
-        let new = (tenant, from as u32, (self.pairs.len() - from) as u32);
-        let hash = self.hasher.hash_one((tenant, &self.pairs[from..]));
-        let (pairs, series) = (&self.pairs, &self.series);
-        let key = |n: u32| {
-            let (t, f, l) = series[n as usize];
-            (t, &pairs[f as usize..(f + l) as usize])
-        };
-        if let Some(&n) = self.by_tuple.find(hash, |&n| key(n) == (tenant, &pairs[from..])) {
-            self.pairs.truncate(from);
+        let shape = self.shape(tenant);
+        let hash = self.hasher.hash_one((shape, &self.values));
+        let sets = &self.sets;
+        let same = |n: &u32| sets.sets[*n as usize].shape == shape && *sets.values(*n) == *self.values;
+        if let Some(&n) = self.by_tuple.find(hash, same) {
             return Ok(n);
         }
-        let n = self.series.len() as u32;
-        self.by_tuple.insert_unique(hash, n, |&n| self.hasher.hash_one(key(n)));
-        self.series.push(new);
+        let n = self.sets.sets.len() as u32;
+        self.sets.push(shape, &self.values)?;
+        let (hasher, sets) = (&self.hasher, &self.sets);
+        let hash_of = |n: &u32| hasher.hash_one((sets.sets[*n as usize].shape, sets.values(*n)));
+        self.by_tuple.insert_unique(hash, n, hash_of);
         Ok(n)
+    }
+
+    /// The number of the shape that has the names of the set being added; most often that of the set before.
+    fn shape(&mut self, tenant: TenantId) -> u32 {
+        if let Some(last) = self.sets.sets.last() {
+            let shape = &self.sets.shapes[last.shape as usize];
+            if shape.tenant == tenant && *shape.names == *self.names {
+                return last.shape;
+            }
+        }
+        let key = (tenant, Box::from(self.names.as_slice()));
+        if let Some(&n) = self.by_names.get(&key) {
+            return n;
+        }
+        let n = self.sets.shapes.len() as u32;
+        self.sets.shapes.push(Shape {
+            tenant,
+            names: key.1.clone(),
+        });
+        self.by_names.insert(key, n);
+        n
     }
 
     /// Ends the collection and puts the sets in order of tenant and canonical bytes.
     pub(crate) fn sort(self) -> SortedSets {
-        let mut texts: Vec<(Vec<u8>, u32, Box<[u8]>)> = self
-            .symbols
-            .iter()
-            .map(|(text, &n)| {
+        let IndexBuilder { symbols, mut sets, .. } = self;
+        let mut texts: Vec<(Vec<u8>, u32, Box<[u8]>)> = symbols
+            .into_iter()
+            .map(|(text, n)| {
                 // canonical bytes of a part begin with its length, and so does their order
                 let mut key = Vec::with_capacity(text.len() + 2);
-                put_text(&mut key, text);
-                (key, n, text.clone())
+                put_text(&mut key, &text);
+                (key, n, text)
             })
             .collect();
         texts.sort_unstable();
@@ -103,44 +190,38 @@ impl IndexBuilder {
         for (r, (_, n, _)) in texts.iter().enumerate() {
             rank[*n as usize] = r as u32;
         }
-        let mut sets = SortedSets {
+        let names = sets.shapes.iter_mut().flat_map(|s| s.names.iter_mut());
+        for n in names.chain(sets.pages.iter_mut().flatten()) {
+            *n = rank[*n as usize];
+        }
+        let mut order: Vec<u32> = (0..sets.sets.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| sets.compare(a, b));
+        SortedSets {
             texts: texts.into_iter().map(|t| t.2).collect(),
-            order: (0..self.series.len() as u32).collect(),
-            pairs: self.pairs.iter().map(|&n| rank[n as usize]).collect(),
-            series: self.series,
-        };
-        let mut order = std::mem::take(&mut sets.order);
-        order.sort_unstable_by(|&a, &b| {
-            let key = |n: u32| (sets.series[n as usize].0, sets.tuple(n));
-            key(a).cmp(&key(b))
-        });
-        sets.order = order;
-        sets
+            sets,
+            order,
+        }
     }
 }
 
 /// Label sets in order, ready to be written whole or in part.
 pub(crate) struct SortedSets {
     texts: Vec<Box<[u8]>>,
-    pairs: Vec<u32>,
-    series: Vec<(TenantId, u32, u32)>,
+    sets: Sets,
     /// The builder's numbers in canonical order.
     pub(crate) order: Vec<u32>,
 }
 
 impl SortedSets {
-    fn tuple(&self, n: u32) -> &[u32] {
-        let (_, from, len) = self.series[n as usize];
-        &self.pairs[from as usize..(from + len) as usize]
-    }
-
     /// Tenant and canonical bytes of a set.
     pub(crate) fn canonical(&self, n: u32) -> (TenantId, Vec<u8>) {
         let mut out = Vec::new();
-        for &s in self.tuple(n) {
-            put_text(&mut out, &self.texts[s as usize]);
+        let shape = self.sets.shape(n);
+        for (&name, &value) in shape.names.iter().zip(self.sets.values(n)) {
+            put_text(&mut out, &self.texts[name as usize]);
+            put_text(&mut out, &self.texts[value as usize]);
         }
-        (self.series[n as usize].0, out)
+        (shape.tenant, out)
     }
 
     /// The byte form of the sets of `members`, which are numbers of the builder in canonical order; a set's number in the
@@ -160,30 +241,26 @@ impl SortedSets {
         let width = if symbols.len() <= 1 << 16 { 2 } else { 4 };
         out.push(width);
         let name_symbol = self.texts.iter().position(|t| **t == *METRIC_NAME.as_bytes());
-        let metric = |n: u32| {
-            let pairs = self.tuple(n).chunks_exact(2);
-            pairs
-                .filter(|p| Some(p[0] as usize) == name_symbol)
-                .map(|p| p[1])
-                .next()
-        };
-        let same_run = |a: u32, b: u32| {
-            let names = |n| self.tuple(n).iter().step_by(2);
-            self.series[a as usize].0 == self.series[b as usize].0 && metric(a) == metric(b) && names(a).eq(names(b))
-        };
+        // of each shape, the place of the metric's name
+        let name_places: Vec<Option<usize>> = (self.sets.shapes.iter())
+            .map(|s| s.names.iter().position(|&n| Some(n as usize) == name_symbol))
+            .collect();
+        let metric = |n: u32| name_places[self.sets.sets[n as usize].shape as usize].map(|p| self.sets.values(n)[p]);
+        let shape = |n: u32| self.sets.sets[n as usize].shape;
+        let same_run = |a: u32, b: u32| shape(a) == shape(b) && metric(a) == metric(b);
         let runs: Vec<&[u32]> = members.chunk_by(|&a, &b| same_run(a, b)).collect();
         let (mut heads, mut columns) = (Vec::new(), Vec::new());
         let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
         for run in &runs {
-            let tuple = self.tuple(run[0]);
-            put_varint(&mut heads, u64::from(self.series[run[0] as usize].0.0));
+            let shape = self.sets.shape(run[0]);
+            put_varint(&mut heads, u64::from(shape.tenant.0));
             put_varint(&mut heads, run.len() as u64);
-            put_varint(&mut heads, tuple.len() as u64 / 2);
-            for label in 0..tuple.len() / 2 {
-                put_varint(&mut heads, u64::from(number[tuple[2 * label] as usize]));
+            put_varint(&mut heads, shape.names.len() as u64);
+            for (label, &name) in shape.names.iter().enumerate() {
+                put_varint(&mut heads, u64::from(number[name as usize]));
                 let column: Vec<u32> = run
                     .iter()
-                    .map(|&n| number[self.tuple(n)[2 * label + 1] as usize])
+                    .map(|&n| number[self.sets.values(n)[label] as usize])
                     .collect();
                 if column.iter().all(|&s| s == column[0]) {
                     put_varint(&mut heads, 0);
@@ -213,7 +290,7 @@ impl SortedSets {
         let mut number = vec![u32::MAX; self.texts.len()];
         let mut symbols = Vec::new();
         for &n in members {
-            for &s in self.tuple(n) {
+            for &s in self.sets.shape(n).names.iter().chain(self.sets.values(n)) {
                 if number[s as usize] == u32::MAX {
                     number[s as usize] = 0;
                     symbols.push(s);

@@ -21,6 +21,8 @@ const MAGIC: [u8; 4] = *b"OVSF";
 /// Magic, version, window, first number, count, payload length, checksums of payload and of this header.
 const HEADER: usize = 36;
 const VERSION: u32 = 1;
+/// Series of a section: what is built in memory at once.
+const SECTION_SERIES: usize = 1 << 16;
 /// No number.
 const NONE: Number = Number::MAX;
 /// Files have numbers of their own for checksums; windows share the space of blocks and so take its upper half.
@@ -133,38 +135,33 @@ impl Window {
         if new.is_empty() {
             return Ok(());
         }
-        let mut builder = IndexBuilder::default();
-        let (mut labels, mut ids_of) = (Vec::new(), Vec::with_capacity(new.len()));
-        for id in new {
-            labels.clear();
-            table.write_labels(id, &mut labels);
-            let n = builder
-                .add(table.tenant_of(id), &labels)
-                .map_err(|_| io::Error::other("the series table holds labels that are not canonical"))?;
-            if n as usize == ids_of.len() {
-                ids_of.push(id);
-            }
-        }
-        let sets = builder.sort();
-        let (first, at) = {
+        let (mut first, mut at) = {
             let n = self.read();
             (n.ids.len() as u32, n.end)
         };
-        let payload = sets.encode(&sets.order);
-        let bytes = section(realm, self.id, at, first, sets.order.len() as u32, &payload);
         let created = !files.exists(&self.path);
         let file = files.open(&self.path, OpenMode::Create)?;
-        file.write_all_at(&bytes, at)?;
-        file.set_len(at + bytes.len() as u64)?;
+        let mut numbered: Vec<SeriesId> = Vec::with_capacity(new.len());
+        for part in new.chunks(SECTION_SERIES) {
+            let (payload, ids) = payload(table, part)?;
+            let bytes = section(realm, self.id, at, first, ids.len() as u32, &payload);
+            file.write_all_at(&bytes, at)?;
+            at += bytes.len() as u64;
+            first += ids.len() as u32;
+            numbered.extend(ids);
+        }
+        file.set_len(at)?;
         file.sync_all()?;
         if created {
             files.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
         }
         let mut numbers = self.numbers.write().unwrap_or_else(|e| e.into_inner());
-        for (i, &n) in sets.order.iter().enumerate() {
-            numbers.set(first + i as u32, ids_of[n as usize]);
+        let first = numbers.ids.len();
+        numbers.ids.reserve(numbered.len());
+        for (i, &id) in numbered.iter().enumerate() {
+            numbers.set((first + i) as u32, id);
         }
-        numbers.end = at + bytes.len() as u64;
+        numbers.end = at;
         Ok(())
     }
 
@@ -231,6 +228,25 @@ impl Window {
         let known = n.ids.iter().take(len as usize).filter(|&&id| id != NO_SERIES).count();
         len - known as u64
     }
+}
+
+/// A section's label sets, and the series in their order.
+fn payload(table: &SeriesTable, ids: &[SeriesId]) -> io::Result<(Vec<u8>, Vec<SeriesId>)> {
+    let mut builder = IndexBuilder::default();
+    let (mut labels, mut ids_of) = (Vec::new(), Vec::with_capacity(ids.len()));
+    for &id in ids {
+        labels.clear();
+        table.write_labels(id, &mut labels);
+        let n = builder
+            .add(table.tenant_of(id), &labels)
+            .map_err(|_| io::Error::other("the series table holds labels that are not canonical"))?;
+        if n as usize == ids_of.len() {
+            ids_of.push(id);
+        }
+    }
+    let sets = builder.sort();
+    let in_order = sets.order.iter().map(|&n| ids_of[n as usize]).collect();
+    Ok((sets.encode(&sets.order), in_order))
 }
 
 fn section(realm: u64, window: u64, at: u64, first: u32, count: u32, payload: &[u8]) -> Vec<u8> {

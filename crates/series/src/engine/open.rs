@@ -23,8 +23,9 @@ const IDENTITY_TEXT: &str = "overseer series 1 ";
 /// Tries, of all files together, to open one that could not be opened for a reason that may pass, and the wait before each.
 const OPEN_TRIES: u32 = 20;
 const OPEN_WAIT: Duration = Duration::from_millis(100);
-/// Free slabs kept for the next head.
-const POOL_BYTES: usize = 256 << 20;
+/// Free slabs kept for the next head, as parts of the bytes at which a seal is due: what a head takes with a few hundred
+/// samples of each series, and nothing of what one with a million series took.
+const POOL_SHARE: (usize, usize) = (5, 4);
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
     move |source| OpenError::Io {
@@ -183,7 +184,7 @@ impl Engine {
         let series = windows.iter().map(|w| w.len() as usize).sum();
         let metadata = read_metadata(&blocks, &quarantine);
 
-        let pool = Arc::new(SlabPool::new(POOL_BYTES.min(settings.memory_bytes_max / 2)));
+        let pool = Arc::new(SlabPool::new(settings.unsealed_bytes_max / POOL_SHARE.1 * POOL_SHARE.0));
         let applied = state.applied;
         // later ones come again with the log, after records that must not see them
         state.tombstones.retain(|t| t.position <= applied);

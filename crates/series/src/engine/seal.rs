@@ -60,6 +60,9 @@ impl Engine {
             self.applied()
         };
         self.seal_frozen(&mut writer, Some(position), &mut report)?;
+        if self.idle() {
+            self.pool.clear();
+        }
         report.position = self.sealed();
         Ok(report)
     }

@@ -10,7 +10,7 @@ use crate::merge;
 pub(crate) const PAGE: usize = 1024;
 
 /// Cells of a series' first, second, ... run, its link included; the last size repeats.
-const RUNS: [u16; 4] = [5, 9, 17, 33];
+const RUNS: [u16; 5] = [3, 5, 9, 17, 33];
 
 /// Exemplars kept per series: the latest by arrival.
 pub(crate) const EXEMPLARS_MAX: usize = 10;

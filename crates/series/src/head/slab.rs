@@ -49,6 +49,12 @@ impl SlabPool {
         }
     }
 
+    /// Frees what no head uses.
+    pub(crate) fn clear(&self) {
+        let free = std::mem::take(&mut *self.free.lock().unwrap_or_else(|e| e.into_inner()));
+        self.made.fetch_sub(free.len(), Relaxed);
+    }
+
     /// Bytes of all slabs, in use or free.
     pub(crate) fn bytes(&self) -> usize {
         self.made.load(Relaxed) * SLAB_CELLS * size_of::<Cell>()
