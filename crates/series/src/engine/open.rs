@@ -184,7 +184,11 @@ impl Engine {
         let series = windows.iter().map(|w| w.len() as usize).sum();
         let metadata = read_metadata(&blocks, &quarantine);
 
-        let pool = Arc::new(SlabPool::new(settings.unsealed_bytes_max / POOL_SHARE.1 * POOL_SHARE.0));
+        let pool = Arc::new(SlabPool::new(
+            (settings.unsealed_bytes_max / POOL_SHARE.1)
+                .saturating_mul(POOL_SHARE.0)
+                .min(settings.memory_bytes_max / 2),
+        ));
         let applied = state.applied;
         // later ones come again with the log, after records that must not see them
         state.tombstones.retain(|t| t.position <= applied);

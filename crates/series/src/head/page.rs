@@ -10,7 +10,7 @@ use crate::merge;
 pub(crate) const PAGE: usize = 1024;
 
 /// Cells of a series' first, second, ... run, its link included; the last size repeats.
-const RUNS: [u16; 5] = [3, 5, 9, 17, 33];
+const RUNS: [u16; 7] = [3, 5, 5, 9, 9, 17, 33];
 
 /// Exemplars kept per series: the latest by arrival.
 pub(crate) const EXEMPLARS_MAX: usize = 10;
@@ -19,6 +19,8 @@ pub(crate) const EXEMPLARS_MAX: usize = 10;
 const SIDE: u8 = 1;
 /// Its side has histograms.
 const HISTOGRAMS: u8 = 2;
+/// A sample in order lies too far behind the others to be kept with them.
+const FAR: u8 = 4;
 
 #[derive(Clone, Copy, Default)]
 struct Slot {
@@ -28,7 +30,16 @@ struct Slot {
     left: u16,
     run: u8,
     flags: u8,
-    last_ms: i64,
+    /// Base of the run that is being filled: the time of its first sample.
+    base_ms: i64,
+    /// Behind the base.
+    last: u32,
+}
+
+impl Slot {
+    fn last_ms(&self) -> i64 {
+        self.base_ms + i64::from(self.last)
+    }
 }
 
 struct Late {
@@ -127,13 +138,21 @@ impl Page {
         let slot = *self.slot(n);
         // an exemplar that came before makes no sample
         let empty = slot.len == 0 && (slot.flags == 0 || self.mark(n).is_empty());
-        if slot.len > 0 && at_ms <= slot.last_ms {
-            let last = *self.cell(slot.next - 1);
-            if at_ms == slot.last_ms && last.value.to_bits() == value.to_bits() && self.repeats(n, at_ms, start_ms) {
+        if slot.len > 0 && at_ms <= slot.last_ms() {
+            let last = self.cell(slot.next - 1).value;
+            if at_ms == slot.last_ms() && last.to_bits() == value.to_bits() && self.repeats(n, at_ms, start_ms) {
                 return Pushed::Duplicate;
             }
             return self.push_late(n, at_ms, value, start_ms);
         }
+        // beyond the 49 days that a run can span the sample counts as out of order, and so does all that follows: an
+        // earlier one of its time may be there
+        let base_ms = if slot.left == 0 { at_ms } else { slot.base_ms };
+        let behind = at_ms.checked_sub(base_ms).and_then(|d| u32::try_from(d).ok());
+        let Some(at) = behind.filter(|_| slot.flags & FAR == 0) else {
+            self.slots[n].flags |= FAR;
+            return self.push_late(n, at_ms, value, start_ms);
+        };
         if slot.flags != 0 || start_ms != 0 {
             if slot.flags & HISTOGRAMS != 0 {
                 // a float may meet a histogram of the same time: only arrival decides then
@@ -148,26 +167,28 @@ impl Page {
         }
         if slot.left == 0 {
             let size = RUNS[usize::from(slot.run).min(RUNS.len() - 1)];
-            let at = self.run(size, pool);
+            let first = self.run(size, pool);
             if slot.len == 0 {
-                self.slots[n].first = at;
+                self.slots[n].first = first;
             } else {
-                // the link of the full run: it starts as many cells back as it is long
+                // the full run begins as many cells back as it is long
                 let full = RUNS[usize::from(slot.run - 1).min(RUNS.len() - 1)];
-                self.cell(slot.next - u32::from(full)).at_ms = i64::from(at);
+                self.cell(slot.next - u32::from(full)).at = first;
             }
+            self.cell(first).value = f64::from_bits(base_ms as u64);
             let slot = &mut self.slots[n];
-            slot.next = at + 1;
+            slot.base_ms = base_ms;
+            slot.next = first + 1;
             slot.left = size - 1;
             slot.run = slot.run.saturating_add(1);
         }
-        let at = self.slots[n].next;
-        *self.cell(at) = Cell { at_ms, value };
+        let next = self.slots[n].next;
+        *self.cell(next) = Cell { at, value };
         let slot = &mut self.slots[n];
         slot.next += 1;
         slot.left -= 1;
         slot.len += 1;
-        slot.last_ms = at_ms;
+        slot.last = at;
         if empty { Pushed::First } else { Pushed::Next }
     }
 
@@ -265,13 +286,13 @@ impl Page {
         let slot = self.slots.get(n).filter(|s| s.len > 0)?;
         if slot.flags != 0
             && let Some(side) = self.sides.get(&(n as u16))
-            && (!side.histograms.is_empty() || side.late.iter().any(|l| l.at_ms >= slot.last_ms))
+            && (!side.histograms.is_empty() || side.late.iter().any(|l| l.at_ms >= slot.last_ms()))
         {
             return None;
         }
         let at = slot.next as usize - 1;
         let cell = self.slabs[at / SLAB_CELLS][at % SLAB_CELLS];
-        Some((cell.at_ms, cell.value))
+        Some((slot.last_ms(), cell.value))
     }
 
     /// Appends the series' samples within the range and the mark to `out`: ascending, no time twice.
@@ -326,20 +347,22 @@ impl Page {
         while left > 0 {
             let size = usize::from(RUNS[run.min(RUNS.len() - 1)]);
             let cells = &self.slabs[at / SLAB_CELLS][at % SLAB_CELLS..at % SLAB_CELLS + size];
+            let base_ms = { cells[0].value }.to_bits() as i64;
             for c in &cells[1..1 + left.min(size - 1)] {
-                if range.contains(c.at_ms) {
+                let at_ms = base_ms + i64::from(c.at);
+                if range.contains(at_ms) {
                     if starts.is_empty() {
-                        out.at_ms.push(c.at_ms);
+                        out.at_ms.push(at_ms);
                         out.values.push(c.value);
                     } else {
-                        let i = starts.partition_point(|s| s.0 <= c.at_ms);
+                        let i = starts.partition_point(|s| s.0 <= at_ms);
                         let start = if i == 0 { 0 } else { starts[i - 1].1 };
-                        merge::push_float(out, c.at_ms, c.value, start);
+                        merge::push_float(out, at_ms, c.value, start);
                     }
                 }
             }
             left = left.saturating_sub(size - 1);
-            at = cells[0].at_ms as usize;
+            at = cells[0].at as usize;
             run += 1;
         }
         merge::pad_starts(out);

@@ -7,7 +7,7 @@ use super::*;
 proptest! {
     /// A page is a map in which later writes win, up to the mark.
     #[test]
-    fn a_head_is_a_map(writes in prop::collection::vec((0..3000u32, 0..80i64, 0..4u8, 0..3i64), 0..300), at in 0..300usize) {
+    fn a_head_is_a_map(writes in prop::collection::vec((0..3000u32, 0..80i64, 0..4u8, 0..3i64), 0..300), at in 0..300usize, far in 0..4u32) {
         let head = Head::new(Arc::new(SlabPool::new(1 << 20)), 0);
         let mut worlds: Vec<BTreeMap<(u32, i64), (u64, i64)>> = vec![BTreeMap::new()];
         let ids: Vec<SeriesId> = [0, 7, 1500].map(SeriesId).to_vec();
@@ -18,6 +18,8 @@ proptest! {
                 worlds.push(worlds[0].clone());
             }
             let id = ids[s as usize % 3];
+            // some lie further apart than a run can span
+            let t = if far == 0 { t << 30 } else { t };
             head.push_float(id, t, f64::from(v), start);
             worlds[0].insert((id.0, t), (f64::from(v).to_bits(), start));
         }
