@@ -4,6 +4,7 @@
 
 mod clock;
 mod files;
+mod memory;
 mod random;
 mod reading;
 mod real;
@@ -11,6 +12,7 @@ pub mod sim;
 
 use std::sync::Arc;
 
+pub use memory::give_back_memory;
 pub use real::raise_file_limit;
 
 pub use clock::Clock;

@@ -27,9 +27,6 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The operation failed.
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bus::Log;
-use host::Host;
+use host::{Host, give_back_memory};
 use model::Record;
 use series::engine::Engine;
 use tokio::sync::oneshot;
@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(250);
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// How often expiry is looked at.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Least time between two calls to the system while samples come in.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(30);
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 64;
 
@@ -64,6 +66,7 @@ impl Maintenance {
             log,
             counts: Arc::clone(&counts),
             expire_at: Duration::ZERO,
+            give_back_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("store-maintain".into())
@@ -137,6 +140,8 @@ struct Worker {
     counts: Arc<Counts>,
     /// On the monotonic clock: the other may jump.
     expire_at: Duration,
+    /// Likewise.
+    give_back_at: Duration,
 }
 
 impl Worker {
@@ -185,6 +190,11 @@ impl Worker {
         if let Some(reason) = self.engine.seal_due() {
             tracing::debug!(?reason, "sealing");
             self.seal()?;
+            let monotonic = self.host.clock.monotonic();
+            if monotonic >= self.give_back_at || self.engine.idle() {
+                self.give_back_at = monotonic + GIVE_BACK_EVERY;
+                give_back_memory();
+            }
             return Ok(true);
         }
         let monotonic = self.host.clock.monotonic();

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use host::Host;
+use host::{Host, give_back_memory};
 use series::engine::{Engine, Pace};
 use tokio::sync::oneshot;
 
@@ -144,6 +144,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, receiver: &Receiver<Message>) {
         let mut wait = TICK;
+        let mut merged = false;
         loop {
             match receiver.recv_timeout(wait) {
                 Ok(Message::All(reply)) => {
@@ -165,9 +166,16 @@ impl Worker {
             wait = match self.engine.compact_step_at(&self.pace) {
                 Ok(Some(_)) => {
                     self.counts.steps.fetch_add(1, Relaxed);
+                    merged = true;
                     Duration::ZERO // more to do; commands first
                 }
-                Ok(None) => TICK,
+                Ok(None) => {
+                    // label sets and directories of all that was merged
+                    if std::mem::take(&mut merged) {
+                        give_back_memory();
+                    }
+                    TICK
+                }
                 Err(e) => {
                     self.counts.failures.fetch_add(1, Relaxed);
                     tracing::error!(error = %e, "files could not be merged; it will be tried again");

@@ -30,7 +30,7 @@ const HEAVY: [(&str, &[&str]); 10] = [
     ("tonic", &["gateway"]),
     ("hyper", &["input", "output", "gateway"]),
     ("clap", &["overseer"]),
-    ("mimalloc", &["overseer"]),
+    ("libc", &["host"]),
     ("rustix", &["host", "agent"]),
     ("prost", &["wire"]),
     ("sqlx", &["catalog"]),
