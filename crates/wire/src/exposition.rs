@@ -149,28 +149,32 @@ impl<'a> Decoder<'a> {
             b"UNIT" if open_metrics => {}
             _ => return Ok(false),
         }
-        let (name, rest) = if rest.first() == Some(&b'"') {
+        self.text.clear();
+        let rest = if rest.first() == Some(&b'"') {
             let end = string_end(rest, 1).ok_or("a quoted name that never ends")?;
-            self.text.clear();
             unescape(&rest[1..end - 1], &mut self.text);
-            (std::mem::take(&mut self.text), rest[end..].trim_ascii_start())
+            rest[end..].trim_ascii_start()
         } else {
             let (name, rest) = split_word(rest);
-            (name.to_vec(), rest)
+            self.text.extend_from_slice(name);
+            rest
         };
-        if name.is_empty() {
+        if self.text.is_empty() {
             return Err("a metric's name is missing".to_owned());
         }
-        if name != self.family.name {
+        if self.text != self.family.name {
             self.flush(sink);
-            self.family.name = name;
+            std::mem::swap(&mut self.family.name, &mut self.text);
         }
         match word {
             b"HELP" => {
                 self.family.help.clear();
                 unescape(rest, &mut self.family.help);
             }
-            b"UNIT" => self.family.unit = rest.to_vec(),
+            b"UNIT" => {
+                self.family.unit.clear();
+                self.family.unit.extend_from_slice(rest);
+            }
             _ => {
                 self.family.kind = kind(rest).ok_or_else(|| format!("the type {:?} is unknown", shown(rest)))?;
             }
@@ -179,11 +183,16 @@ impl<'a> Decoder<'a> {
     }
 
     fn flush<S: SampleSink + ?Sized>(&mut self, sink: &mut S) {
-        let family = std::mem::take(&mut self.family);
+        let family = &mut self.family;
         let said = family.kind != MetricKind::Unknown || !family.help.is_empty() || !family.unit.is_empty();
         if !family.name.is_empty() && said {
             sink.metadata(&family.name, family.kind, &family.help, &family.unit);
         }
+        // the buffers stay for the next one
+        for text in [&mut family.name, &mut family.help, &mut family.unit] {
+            text.clear();
+        }
+        family.kind = MetricKind::default();
     }
 
     fn sample<S: SampleSink + ?Sized>(&mut self, line: &[u8], sink: &mut S) -> Result<(), String> {

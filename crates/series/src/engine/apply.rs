@@ -121,6 +121,11 @@ impl Engine {
     fn apply_metadata(&self, position: u64, batch: &Batch, head: &Head) {
         let mut known = self.metadata.write().unwrap_or_else(|e| e.into_inner());
         for row in &batch.metadata {
+            let key = (batch.tenant, row.metric.clone());
+            let same = |old: &MetadataEntry| (old.kind, &old.help, &old.unit) == (row.kind, &row.help, &row.unit);
+            if known.get(&key).is_some_and(same) {
+                continue;
+            }
             let entry = MetadataEntry {
                 tenant: batch.tenant,
                 metric: row.metric.clone(),
@@ -129,12 +134,8 @@ impl Engine {
                 unit: row.unit.clone(),
                 position,
             };
-            let key = (batch.tenant, row.metric.clone());
-            let same = |old: &MetadataEntry| (old.kind, &old.help, &old.unit) == (entry.kind, &entry.help, &entry.unit);
-            if !known.get(&key).is_some_and(same) {
-                head.add_side_bytes(METADATA_BYTES + entry.help.len() + entry.metric.len());
-                known.insert(key, entry);
-            }
+            head.add_side_bytes(METADATA_BYTES + entry.help.len() + entry.metric.len());
+            known.insert(key, entry);
         }
     }
 
