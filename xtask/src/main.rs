@@ -9,6 +9,7 @@
 )]
 
 mod arguments;
+mod count;
 mod fuzz;
 mod process;
 mod setup;
@@ -64,6 +65,12 @@ const COMMANDS: &[Command] = &[
         about: "Run every fuzz target for a while",
         help: fuzz::HELP,
         run: fuzz::run,
+    },
+    Command {
+        name: "count",
+        about: "Count what a sample costs: allocations, instructions",
+        help: count::HELP,
+        run: count::run,
     },
     Command {
         name: "setup",
