@@ -54,7 +54,8 @@ pub trait Files: Send + Sync {
     /// somebody holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
-    /// Bytes an ordinary process may still allocate on the file system that holds `path`.
+    /// Bytes an ordinary process may still allocate on the file system that holds `path`; `u64::MAX` where it does not
+    /// count them.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

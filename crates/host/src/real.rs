@@ -145,6 +145,10 @@ impl Files for RealFiles {
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
+        if stat.f_blocks == 0 {
+            // a file system that does not count, as some in user space: it says so itself when it is full
+            return Ok(u64::MAX);
+        }
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
