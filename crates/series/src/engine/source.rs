@@ -120,6 +120,9 @@ impl Engine {
             None => Places::Few(HashMap::new()),
         };
         let mut by_labels: HashMap<Labels, u32> = HashMap::new();
+        // within a file no two series are the same: nothing has to be found again when there is but one
+        let alone = above().nth(1).is_none();
+        let mut of_files: Vec<(Labels, u32)> = Vec::new();
         let mut added = Vec::new();
         let mut bytes = Vec::new();
         for (block, rollup) in above() {
@@ -156,7 +159,13 @@ impl Engine {
                         let Ok(labels) = Labels::from_bytes(&bytes) else {
                             continue;
                         };
-                        *by_labels.entry(labels).or_insert(next)
+                        match alone {
+                            true => {
+                                of_files.push((labels, next));
+                                next
+                            }
+                            false => *by_labels.entry(labels).or_insert(next),
+                        }
                     }
                 };
                 if entry == next {
@@ -177,9 +186,10 @@ impl Engine {
             }
         }
         s.sources.extend(added);
-        if !by_labels.is_empty() {
+        of_files.extend(by_labels);
+        if !of_files.is_empty() {
             s.labels = self.shared.table.labels_of(&s.ids);
-            for (labels, entry) in by_labels {
+            for (labels, entry) in of_files {
                 s.labels[entry as usize] = labels;
             }
         }
