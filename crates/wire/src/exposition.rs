@@ -407,13 +407,18 @@ fn series_end(line: &[u8]) -> Option<usize> {
         Some(at) if line[at] == b'{' => pos = at + 1,
         _ => return Some(pos),
     }
-    loop {
-        pos += memchr2(b'"', b'}', &line[pos..])?;
-        if line[pos] == b'}' {
-            return Some(pos + 1);
+    // byte by byte: what stands between quotes is short, a search for each costs more to begin than to make
+    let mut quoted = false;
+    while let Some(&b) = line.get(pos) {
+        pos += 1;
+        match b {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => pos += 1,
+            b'}' if !quoted => return Some(pos),
+            _ => {}
         }
-        pos = string_end(line, pos + 1)?;
     }
+    None
 }
 
 /// Behind the closing quote of a string whose content starts at `pos`.
