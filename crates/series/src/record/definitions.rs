@@ -109,13 +109,16 @@ fn shared_prefix(a: &str, b: &str) -> usize {
 #[derive(Default)]
 pub(super) struct Known {
     names: Vec<Option<Box<str>>>,
-    /// Canonical bytes of pairs, by place in `texts`; an empty range is a lost pair.
-    pairs: Vec<(u32, u32)>,
+    /// Canonical bytes of pairs, by place in `texts`, and the number of the name; an empty range is a lost pair.
+    pairs: Vec<(u32, u32, u32)>,
     texts: Vec<u8>,
     /// By series: tenant, place and count in `lists`.
     series: Vec<(u32, u32, u32)>,
     lists: Vec<u32>,
     ids: Vec<u32>,
+    /// Names of the label set that was checked last: the next most often has the same.
+    checked: Vec<u32>,
+    labels: Vec<u8>,
 }
 
 impl Known {
@@ -126,6 +129,7 @@ impl Known {
         self.series.clear();
         self.lists.clear();
         self.ids.clear();
+        self.checked.clear();
     }
 
     /// Ids may have been given to other series: they are looked up again when needed.
@@ -141,12 +145,20 @@ impl Known {
             self.names.resize(first + count, None);
         }
         for n in &mut self.names[first..first + count] {
-            *n = Some(from.text("label name", from.rest.len())?.into());
+            let name = from.text("label name", from.rest.len())?;
+            // a number stands for one name as long as the scope lasts: what was checked stays so
+            if n.as_deref().is_some_and(|before| before != name) {
+                return Err(RecordError::Field {
+                    field: "first name",
+                    value: first as u64,
+                });
+            }
+            *n = Some(name.into());
         }
         let first = from.bounded("first pair", self.pairs.len() + GAP_MAX)?;
         let count = from.bounded("count of pairs", from.rest.len())?;
         if self.pairs.len() < first + count {
-            self.pairs.resize(first + count, (0, 0));
+            self.pairs.resize(first + count, (0, 0, 0));
         }
         let mut value = String::new();
         let text_start = self.texts.len();
@@ -168,13 +180,18 @@ impl Known {
                     value: text as u64,
                 });
             }
+            let number_of_name = name as u32;
             let Some(Some(name)) = usize::try_from(name).ok().and_then(|n| self.names.get(n)) else {
                 continue;
             };
+            if name.is_empty() || value.is_empty() {
+                // no label set has it
+                continue;
+            }
             let start = self.texts.len();
             put_text(&mut self.texts, name);
             put_text(&mut self.texts, &value);
-            self.pairs[number] = (start as u32, (self.texts.len() - start) as u32);
+            self.pairs[number] = (start as u32, (self.texts.len() - start) as u32, number_of_name);
         }
         let first = from.bounded("first series", self.ids.len() + GAP_MAX)?;
         let count = from.bounded("count of series", from.rest.len() / 2)?;
@@ -238,18 +255,30 @@ impl Known {
         if len == 0 || owner != tenant.0 {
             return Err(lost);
         }
-        let mut labels = Vec::with_capacity(256);
-        for p in &self.lists[at as usize..(at + len) as usize] {
-            let Some(&(text, len)) = self.pairs.get(*p as usize).filter(|p| p.1 > 0) else {
+        let list = &self.lists[at as usize..(at + len) as usize];
+        self.labels.clear();
+        let mut same = self.checked.len() == list.len();
+        for (i, p) in list.iter().enumerate() {
+            let Some(&(text, len, name)) = self.pairs.get(*p as usize).filter(|p| p.1 > 0) else {
                 return Err(lost);
             };
-            labels.extend_from_slice(&self.texts[text as usize..(text + len) as usize]);
+            same = same && self.checked[i] == name;
+            self.labels
+                .extend_from_slice(&self.texts[text as usize..(text + len) as usize]);
         }
-        Labels::from_bytes(&labels).map_err(|_| RecordError::Labels)?;
-        let id = table.intern(tenant, &labels, None).map_err(|_| RecordError::Field {
-            field: "count of series in this process",
-            value: number,
-        })?;
+        // pairs are text with a name and a value; what else makes a label set canonical is the order of its names
+        if !same {
+            Labels::from_bytes(&self.labels).map_err(|_| RecordError::Labels)?;
+            let names = list.iter().map(|p| self.pairs[*p as usize].2);
+            self.checked.clear();
+            self.checked.extend(names);
+        }
+        let id = table
+            .intern(tenant, &self.labels, None)
+            .map_err(|_| RecordError::Field {
+                field: "count of series in this process",
+                value: number,
+            })?;
         self.ids[number as usize] = id.0;
         Ok(id)
     }

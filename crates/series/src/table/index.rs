@@ -69,7 +69,8 @@ pub(super) struct Index {
     hashes: Vec<u128>,
     pair_ids: Vec<u32>,
     pair_ids_dead: usize,
-    by_pairs: HashTable<u32>,
+    /// Ids, each with the hash of its pairs: growing looks at nothing else.
+    by_pairs: HashTable<(u32, u32)>,
     free: Vec<u32>,
     /// Ids that were given again.
     pub(super) given_again: u64,
@@ -80,6 +81,11 @@ pub(super) struct Index {
 }
 
 const MISSING: u32 = u32::MAX;
+
+/// What a table makes of the half of a hash that its entries keep.
+fn spread(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
 
 /// Splits the next pair off canonical bytes: its bytes, and where in them the name lies.
 fn split_pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], std::ops::Range<usize>)> {
@@ -210,11 +216,12 @@ impl Index {
     }
 
     fn find_series(&self, pairs: &[u32]) -> Option<SeriesId> {
+        let half = short_numbers(self.seed, pairs) as u32;
         self.by_pairs
-            .find(short_numbers(self.seed, pairs), |&id| {
-                self.pairs_of(SeriesId(id)) == pairs
+            .find(spread(half), |&(id, hash)| {
+                hash == half && self.pairs_of(SeriesId(id)) == pairs
             })
-            .map(|&id| SeriesId(id))
+            .map(|&(id, _)| SeriesId(id))
     }
 
     pub(super) fn find(&self, tenant: TenantId, labels: &[u8]) -> Option<SeriesId> {
@@ -363,11 +370,9 @@ impl Index {
             }
         };
         self.tenants[tenant as usize].series += 1;
-        let (seed, all, ids) = (self.seed, &self.series, &self.pair_ids);
-        self.by_pairs.insert_unique(short_numbers(seed, pairs), id, |&id| {
-            let s = &all[id as usize];
-            short_numbers(seed, &ids[s.start as usize..s.start as usize + usize::from(s.len)])
-        });
+        let half = short_numbers(self.seed, pairs) as u32;
+        self.by_pairs
+            .insert_unique(spread(half), (id, half), |&(_, hash)| spread(hash));
         SeriesId(id)
     }
 
@@ -457,25 +462,25 @@ impl Index {
         for &(tenant, first, last) in &all {
             self.tenants[tenant as usize].all.insert(first, last);
         }
-        // names: long runs, since neighbours mostly have the same names
-        let mut names: HashMap<u32, (u32, u32)> = HashMap::new();
+        // names: longer runs, since neighbours mostly have the same names
+        let mut runs: Vec<(u32, u32, u32)> = Vec::new();
         for (_, first, last) in all {
             for id in first..=last {
                 let s = self.series[id as usize];
                 for i in 0..usize::from(s.len) {
                     let name = self.pairs[self.pair_ids[s.start as usize + i] as usize].name;
-                    let run = names.entry(name).or_insert((id, id));
-                    if run.1 == id {
-                    } else if run.1 + 1 == id {
-                        run.1 = id;
-                    } else {
-                        self.names[name as usize].postings.insert(run.0, run.1);
-                        *run = (id, id);
+                    match runs.get_mut(i) {
+                        Some(r) if r.0 == name && r.2.checked_add(1) == Some(id) => r.2 = id,
+                        Some(r) => {
+                            let done = std::mem::replace(r, (name, id, id));
+                            self.names[done.0 as usize].postings.insert(done.1, done.2);
+                        }
+                        None => runs.push((name, id, id)),
                     }
                 }
             }
         }
-        for (name, (first, last)) in names {
+        for (name, first, last) in runs {
             self.names[name as usize].postings.insert(first, last);
         }
     }
@@ -523,8 +528,8 @@ impl Index {
 
     fn free_series(&mut self, id: SeriesId) {
         let s = self.series[id.index()];
-        let hash = short_numbers(self.seed, self.pairs_of(id));
-        if let Ok(entry) = self.by_pairs.find_entry(hash, |&i| i == id.0) {
+        let half = short_numbers(self.seed, self.pairs_of(id)) as u32;
+        if let Ok(entry) = self.by_pairs.find_entry(spread(half), |e| e.0 == id.0) {
             entry.remove();
         }
         self.tenants[s.tenant as usize].series -= 1;
@@ -605,7 +610,8 @@ impl Index {
                 .iter()
                 .map(|t| t.all.bytes() + t.names.capacity() * 32)
                 .sum::<usize>()
-            + (self.pairs_by_text.capacity() + self.by_pairs.capacity()) * 5
+            + self.pairs_by_text.capacity() * 5
+            + self.by_pairs.capacity() * 9
             + self.series.capacity() * size_of::<Series>()
             + self.hashes.capacity() * 16
             + (self.pair_ids.capacity() + self.pairs_free.capacity() + self.free.capacity()) * 4
