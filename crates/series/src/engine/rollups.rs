@@ -27,6 +27,9 @@ const TOMBSTONES_CUT: usize = 64;
 /// So long before samples go, rollups are made to hold what came late, too.
 const LAST_CALL_MS: i64 = DAY_MS;
 
+/// So long samples are kept beyond their time when rollups that are to outlive them are not made yet.
+const HOLD_MS: i64 = 3 * DAY_MS;
+
 /// What rollups are to be made of.
 struct Plan {
     day: i64,
@@ -326,6 +329,29 @@ impl Engine {
         })();
         s.merging.clear();
         (written, done)
+    }
+
+    /// Whether rollups that are to outlive a block's samples are still to be made of them. Not for ever: damage may be in
+    /// the way.
+    pub(super) fn awaits_rollups(&self, view: &View, block: &Block, now_ms: i64) -> bool {
+        let retention = self.retention();
+        if !retention.rolls() {
+            return false;
+        }
+        let Some(set) = self.class_set(block) else { return false };
+        let made = |resolution: i64| {
+            let of_it = |r: &&Rollup| r.from.sources.contains(&block.id());
+            let mut rollups = view.rollups.iter().filter(of_it);
+            rollups.any(|r| r.from.resolution == resolution)
+        };
+        set.each().any(|class| {
+            let Some(keep) = retention.keep_ms(class) else {
+                return false;
+            };
+            let outlives = |r: &&i64| retention.rollups(class).of(**r).is_some_and(|rolled| rolled > keep);
+            let in_time = block.footer.max_ms.saturating_add(keep).saturating_add(HOLD_MS) > now_ms;
+            in_time && RESOLUTIONS.iter().filter(outlives).any(|&r| !made(r))
+        })
     }
 
     /// Rollups that no class wants any more at this time.

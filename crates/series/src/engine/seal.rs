@@ -350,6 +350,7 @@ impl Engine {
         let view = self.shared.view();
         let rollups = self.rollups_past_retention(&view, now_ms.min(before));
         let mut old = self.past_retention(&view, now_ms.min(before));
+        old.retain(|b| !self.awaits_rollups(&view, b, now_ms.min(before)));
         keep_together(&view, &mut old, &rollups);
         let mut writer = self.lock_writer();
         // what a merge took meanwhile is in another file, which is looked at the next time

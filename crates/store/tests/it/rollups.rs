@@ -574,6 +574,39 @@ fn what_stands_alone_goes_on_answering() {
     assert_eq!(store.engine.stats().rollup_files, 0);
 }
 
+/// Samples that are kept for a day only are past it before their day is rolled up.
+#[test]
+fn samples_wait_for_what_is_to_outlive_them() {
+    let mut store = Store::new(EngineSettings {
+        retention_ms: Some(DAY_MS),
+        rollups: RollupKeep {
+            hour_ms: Some(FOR_EVER),
+            minute_ms: None,
+        },
+        ..EngineSettings::default()
+    });
+    let base = (store.now_ms() / DAY_MS - 2) * DAY_MS;
+    let rows = (0..5760).map(|i| (labels("gauge", 0), base + i * 15_000, Sample::Float(i as f64), 0));
+    store.apply(&Change::Samples(rows.collect()));
+    store.apply(&Change::Seal);
+    let now_ms = store.now_ms();
+    assert_eq!(store.expire(now_ms), 0);
+    assert_eq!(store.expire(base + DAY_MS + DAY_MS + 3 * DAY_MS - 20_000), 0);
+    store.apply(&Change::Compact);
+    assert_eq!(store.engine.stats().rollup_files, 1);
+    store.expire(now_ms);
+    assert_eq!((store.engine.stats().files, store.engine.stats().rollup_files), (0, 1));
+    let (left, _) = hours(&store, "max_over_time(gauge[1h])", base + HOUR_MS, 20);
+    assert_eq!(left.len(), 20);
+    // what comes for that day later is not rolled up any more, and not kept
+    let late = (labels("gauge", 0), base + 7, Sample::Float(1.0), 0);
+    store.apply(&Change::Samples(vec![late]));
+    store.apply(&Change::Compact);
+    assert_eq!((store.engine.stats().files, store.engine.stats().rollup_files), (1, 1));
+    assert!(store.expire(base + DAY_MS + DAY_MS + 3 * DAY_MS + 20_000) > 0);
+    assert_eq!((store.engine.stats().files, store.engine.stats().rollup_files), (0, 1));
+}
+
 #[test]
 fn rollups_go_and_come_with_what_they_are_made_of() {
     let mut store = Store::new(rolling());

@@ -14,6 +14,7 @@ use model::{
     TimeRange, Want,
 };
 use series::engine::{Engine, EngineSettings};
+use series::retention::{FOR_EVER, RollupKeep};
 use series::table::SeriesTable;
 use store::{CONSUMER, RecordCodec, RecordDecode};
 
@@ -34,6 +35,7 @@ pub(crate) struct Tally {
     pub(crate) merges: u64,
     pub(crate) failures: u64,
     pub(crate) expired: u64,
+    pub(crate) rolled: u64,
 }
 
 /// What publishers and readers know, over all lives.
@@ -56,6 +58,8 @@ struct Known {
     /// Reads are among what fails. A running value that the device does not give starts anew then, which the world cannot
     /// know: there are no deltas.
     reads_fail: bool,
+    /// Rollups are made; all days are long over.
+    rolls: bool,
     tally: Tally,
 }
 
@@ -117,8 +121,12 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
         retention_ms: None,
         horizon_ms: i64::MIN,
         reads_fail: dice.one_in(2),
+        rolls: seed.is_multiple_of(3),
         tally: Tally::default(),
     };
+    if known.rolls {
+        machine.clock.advance(Duration::from_secs(4 * 86_400));
+    }
     // a running value may expire as well: only where there are no deltas
     if known.reads_fail && dice.one_in(2) {
         known.retention_ms = Some(1000 * (60 + dice.below(900)) as i64);
@@ -180,6 +188,10 @@ impl<'a> Life<'a> {
         let table = Arc::new(SeriesTable::new([7; 16]));
         let settings = EngineSettings {
             retention_ms: known.retention_ms,
+            rollups: RollupKeep {
+                minute_ms: known.rolls.then_some(FOR_EVER),
+                hour_ms: known.rolls.then_some(FOR_EVER),
+            },
             ..EngineSettings::default()
         };
         let (engine, report) = Engine::open(host.clone(), Path::new(ENGINE_DIR), settings, Arc::clone(&table))
@@ -421,6 +433,9 @@ impl<'a> Life<'a> {
                 if want == Want::Last {
                     last_only(&mut expected);
                 }
+                if warnings.is_empty() && want == Want::Samples && self.known.rolls {
+                    self.check_rolled(tenant, range)?;
+                }
                 if warnings.is_empty() {
                     compare(&expected, &found, unsure).map_err(|e| format!("{tenant:?} {range:?} {want:?}: {e}"))?;
                 } else if !self.faulty {
@@ -428,6 +443,56 @@ impl<'a> Life<'a> {
                 } else if want == Want::Samples {
                     self.no_phantom(tenant, &found)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What rollups say of the whole buckets in the range is what the samples say.
+    fn check_rolled(&mut self, tenant: TenantId, range: TimeRange) -> Result<(), String> {
+        for resolution in [60_000, 3_600_000] {
+            let bucket = |at: i64| -(-at).div_euclid(resolution);
+            let first = bucket(range.start_ms.max(0)) * resolution + 1;
+            let last = range.end_ms.min(first + 100 * 86_400_000).div_euclid(resolution) * resolution;
+            let range = TimeRange::new(first, last);
+            if first > last {
+                continue;
+            }
+            let hints = Hints {
+                function: "max_over_time".to_owned(),
+                aligned_ms: resolution,
+                ..Hints::default()
+            };
+            let mut maxima: [BTreeMap<(String, i64), u64>; 2] = Default::default();
+            let found = match read_with(&self.engine, tenant, range, &hints) {
+                Ok((found, warnings, rolled)) if warnings.is_empty() => {
+                    self.known.tally.rolled += rolled;
+                    found
+                }
+                _ if self.faulty => continue,
+                other => return Err(format!("reading rollups gave {other:?}")),
+            };
+            let expected = self.known.world.within(tenant, range);
+            for (maxima, all) in maxima.iter_mut().zip([&expected, &found]) {
+                for (labels, samples) in all {
+                    for (&at, value) in samples {
+                        let Value::Float(bits, _) = value else { continue };
+                        let v = f64::from_bits(*bits);
+                        if model::is_stale(v) {
+                            continue;
+                        }
+                        let max = maxima.entry((labels.to_string(), bucket(at))).or_insert(*bits);
+                        let before = f64::from_bits(*max);
+                        if v > before || before.is_nan() {
+                            *max = *bits;
+                        }
+                    }
+                }
+            }
+            if maxima[0] != maxima[1] {
+                return Err(format!(
+                    "{tenant:?} {range:?}: rollups of {resolution} ms say otherwise: {maxima:?}"
+                ));
             }
         }
         Ok(())
@@ -500,16 +565,28 @@ fn equal(expected: Option<&Value>, found: Option<&Value>, unsure: bool) -> bool 
 }
 
 fn read(engine: &Engine, tenant: TenantId, range: TimeRange, want: Want) -> Result<(Found, Vec<String>), String> {
+    let hints = Hints {
+        want,
+        ..Hints::default()
+    };
+    read_with(engine, tenant, range, &hints).map(|(found, warnings, _)| (found, warnings))
+}
+
+/// The same with hints; and samples that rollups stood for.
+fn read_with(
+    engine: &Engine,
+    tenant: TenantId,
+    range: TimeRange,
+    hints: &Hints,
+) -> Result<(Found, Vec<String>, u64), String> {
+    let want = hints.want;
     let budget = Budget::unlimited();
     let matchers = [Matcher::new("__name__", model::MatchOp::NotEqual, "").map_err(|e| e.to_string())?];
     let request = SelectRequest {
         tenant,
         matchers: &matchers,
         range,
-        hints: Hints {
-            want,
-            ..Hints::default()
-        },
+        hints: hints.clone(),
     };
     let set = engine.select(&request, &budget).map_err(|e| e.to_string())?;
     let mut found = Found::new();
@@ -537,5 +614,5 @@ fn read(engine: &Engine, tenant: TenantId, range: TimeRange, want: Want) -> Resu
             return Err(format!("{} comes twice", set.labels(i)));
         }
     }
-    Ok((found, set.warnings()))
+    Ok((found, set.warnings(), set.reads().rolled_samples))
 }
