@@ -181,9 +181,12 @@ enum Sample {
     Histogram(Histogram),
 }
 
+/// Series, time, value, start time.
+type Row = (Labels, i64, Sample, i64);
+
 #[derive(Clone, Debug)]
 enum Change {
-    Samples(Vec<(Labels, i64, Sample, i64)>),
+    Samples(Vec<Row>),
     Delete(Labels, TimeRange),
     Seal,
     Compact,
@@ -208,7 +211,7 @@ fn labels(kind: &str, n: u64) -> Labels {
 }
 
 /// Samples of a series from `from` to `to`, now and then with a gap.
-fn series(dice: &mut Dice, kind: &str, n: u64, from: i64, to: i64) -> Vec<(Labels, i64, Sample, i64)> {
+fn series(dice: &mut Dice, kind: &str, n: u64, from: i64, to: i64) -> Vec<Row> {
     let labels = labels(kind, n);
     let interval = [5_000, 15_000, 30_000, 60_000, 400_000][dice.below(5) as usize];
     let jitter = dice.one_in(2);
@@ -282,6 +285,16 @@ fn series(dice: &mut Dice, kind: &str, n: u64, from: i64, to: i64) -> Vec<(Label
         }
     }
     rows
+}
+
+/// The same sample with another value.
+fn changed(row: Row) -> Row {
+    let (labels, at, sample, start) = row;
+    let sample = match sample {
+        Sample::Float(v) => Sample::Float(v * 3.0 + 1.0),
+        histogram => histogram,
+    };
+    (labels, at, sample, start)
 }
 
 const FUNCTIONS: [&str; 22] = [
@@ -367,7 +380,7 @@ fn live(seed: u64, queries: usize) -> [u64; 3] {
                 let upto = (at + 1 + dice.below(40) as usize).min(rows.len());
                 let late = match dice.one_in(2) {
                     true => rows.drain(at..upto).collect(),
-                    false => rows[at..upto].to_vec(),
+                    false => rows[at..upto].iter().cloned().map(changed).collect(),
                 };
                 later.push(Change::Samples(late));
             }
