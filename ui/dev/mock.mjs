@@ -19,11 +19,11 @@ function explained(text, series) {
   const start = inner ? text.length - 1 - inner[1].length : 0;
   const selector = {
     ...base, what: 'selector', text: inner?.[1] ?? text, start, end: inner ? text.length - 1 : text.length, seconds: 0.0031, ownSeconds: 0.0031,
-    selector: { matchers: inner?.[1] ?? text, from: 1, to: 2, wants: 'samples', series, findSeconds: 0.0002, chunks: 6, chunkSamples: 540, bytes: 2048, headSamples: 12, files: 9, filesPrunedByTime: 5, filesPrunedByIndex: 1 },
+    selector: { matchers: inner?.[1] ?? text, from: 1, to: 2, wants: 'samples', series, findSeconds: 0.0002, chunks: 6, chunkSamples: 540, bytes: 2048, headSamples: 12, rollupSamples: 0, rolledSamples: 0, files: 9, filesPrunedByTime: 5, filesPrunedByIndex: 1 },
   };
   const plan = inner ? { ...base, what: 'aggregation', name: 'sum', how: 'folded', text, start: 0, end: text.length, seconds: 0.004, ownSeconds: 0.0009, children: [selector] } : selector;
   const totals = {
-    series, samples: 540, bytes: 2048, chunks: 6, headSamples: 12, files: 9, filesPrunedByTime: 5, filesPrunedByIndex: 1, peakBytes: 300000, threads: 2,
+    series, samples: 540, bytes: 2048, chunks: 6, headSamples: 12, rollupSamples: 0, rolledSamples: 0, files: 9, filesPrunedByTime: 5, filesPrunedByIndex: 1, peakBytes: 300000, threads: 2,
     parseSeconds: 0.00003, queueSeconds: 0.0001, prepareSeconds: 0.0002, evalSeconds: 0.0042, sortSeconds: 0.00002, serialiseSeconds: 0.0004,
   };
   return { plan, totals };

@@ -25,7 +25,7 @@ test('places are bytes, not characters', () => {
 });
 
 test('phases are the whole time, none of it below nothing', () => {
-  const t: Totals = { series: 0, samples: 0, bytes: 0, chunks: 0, headSamples: 0, files: 0, filesPrunedByTime: 0, filesPrunedByIndex: 0, peakBytes: 0, threads: 1, parseSeconds: 1, queueSeconds: 2, prepareSeconds: 3, evalSeconds: 10, sortSeconds: 1, serialiseSeconds: 4 };
+  const t: Totals = { series: 0, samples: 0, bytes: 0, chunks: 0, headSamples: 0, rollupSamples: 0, rolledSamples: 0, files: 0, filesPrunedByTime: 0, filesPrunedByIndex: 0, peakBytes: 0, threads: 1, parseSeconds: 1, queueSeconds: 2, prepareSeconds: 3, evalSeconds: 10, sortSeconds: 1, serialiseSeconds: 4 };
   assert.equal(phases(t).reduce((s, p) => s + p.seconds, 0), 17);
   assert.equal(phases({ ...t, evalSeconds: 0 }).find((p) => p.key === 'eval')?.seconds, 0);
 });
