@@ -64,5 +64,5 @@ fn blame(b: &Blame) -> Value {
         .iter()
         .map(|(name, values)| json!({ "label": name, "values": values }))
         .collect();
-    json!({ "series": b.series, "lookedAt": b.looked_at, "labels": labels })
+    json!({ "series": b.series, "labels": labels })
 }

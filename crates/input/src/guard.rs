@@ -70,8 +70,8 @@ impl Breach {
             && let Some((label, values)) = blame.labels.first()
         {
             text.push_str(&format!(
-                "; the label with most values is {label:?}: {values} among the newest {} series",
-                blame.looked_at
+                "; the label with most values is {label:?}: {values} in {} series",
+                blame.series
             ));
         }
         text

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use model::{Budget, BudgetError, Cardinality, CardinalityRow, Labels, METRIC_NAME, Matcher, SeriesId, TenantId};
 
 mod hash;
@@ -55,14 +55,10 @@ pub enum TableFull {
 pub struct Blame {
     /// Series it has.
     pub series: u64,
-    /// Series that were looked at: the newest.
-    pub looked_at: u64,
-    /// Labels and how many values they have among those, most first.
+    /// Labels and how many values they have among these, most first.
     pub labels: Vec<(String, u64)>,
 }
 
-/// Series looked at, at most, to find who is to blame.
-const BLAME_SERIES_MAX: usize = 8192;
 /// Labels named.
 const BLAME_LABELS_MAX: usize = 5;
 
@@ -333,41 +329,49 @@ impl SeriesTable {
     /// Which labels make the series of a metric (of the whole tenant without one) so many; `None` when it has none that
     /// are visible.
     pub fn blame(&self, tenant: TenantId, metric: Option<&str>) -> Option<Blame> {
-        let (newest, series) = {
+        let set = {
             let index = read(&self.index);
             let t = index.tenant(tenant)?;
-            let set = match metric {
+            match metric {
                 None => t.all.to_set(),
                 Some(metric) => {
                     let slot = index.names[*t.names.get(METRIC_NAME)? as usize].tenant;
                     let pair = index.find_value(slot, METRIC_NAME, metric)?;
                     index.pairs[pair as usize].postings.to_set()
                 }
-            };
-            let newest: Vec<u32> = set.iter().rev().take(BLAME_SERIES_MAX).collect();
-            (newest, set.len())
+            }
         };
-        let mut values: HashMap<u32, HashSet<u32>> = HashMap::new();
-        for slice in newest.chunks(SLICE) {
+        // pairs are numbered densely: one bit for each tells whether it was met
+        let mut met: Vec<u64> = Vec::new();
+        let mut values: HashMap<u32, u64> = HashMap::new();
+        let mut ids = set.iter();
+        loop {
             let index = read(&self.index);
-            for &id in slice {
+            met.resize(index.pairs.len().div_ceil(64).max(met.len()), 0);
+            let mut more = false;
+            for id in ids.by_ref().take(SLICE) {
+                more = true;
                 for &p in index.pairs_of(SeriesId(id)) {
-                    values.entry(index.pairs[p as usize].name).or_default().insert(p);
+                    let (word, bit) = (p as usize / 64, 1u64 << (p % 64));
+                    if met[word] & bit == 0 {
+                        met[word] |= bit;
+                        *values.entry(index.pairs[p as usize].name).or_default() += 1;
+                    }
                 }
+            }
+            if !more {
+                break;
             }
         }
         let index = read(&self.index);
         let mut labels: Vec<(String, u64)> = values
             .iter()
-            .filter_map(|(name, values)| Some((index.names.get(*name as usize)?.text.to_string(), values.len() as u64)))
+            .filter_map(|(name, values)| Some((index.names.get(*name as usize)?.text.to_string(), *values)))
             .collect();
         labels.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         labels.truncate(BLAME_LABELS_MAX);
-        (series > 0).then_some(Blame {
-            series,
-            looked_at: newest.len() as u64,
-            labels,
-        })
+        let series = set.len();
+        (series > 0).then_some(Blame { series, labels })
     }
 
     /// Counts of visible series for the status page; `chunks`, `min_ms` and `max_ms` are the caller's to fill in.

@@ -379,8 +379,25 @@ fn a_metric_has_a_budget_and_a_label_to_blame() {
     assert_eq!(t.blame(T, Some("hits")), None, "none is visible yet");
     t.set_visible(&ids);
     let blame = t.blame(T, Some("hits")).unwrap();
-    assert_eq!((blame.series, blame.looked_at), (20, 20));
+    assert_eq!(blame.series, 20);
     assert_eq!(blame.labels[0], ("user".to_owned(), 20));
     assert_eq!(t.blame(T, None).unwrap().series, 20);
+    let many: Vec<SeriesId> = (0..20_000)
+        .map(|n| {
+            let l = labels(&[
+                ("__name__", "many"),
+                ("half", &(n / 2).to_string()),
+                ("one", &n.to_string()),
+            ]);
+            t.intern(T, l.as_bytes(), None).unwrap()
+        })
+        .collect();
+    t.set_visible(&many);
+    let of_all = t.blame(T, Some("many")).unwrap();
+    assert_eq!(of_all.series, 20_000);
+    assert_eq!(
+        of_all.labels[..2],
+        [("one".to_owned(), 20_000), ("half".to_owned(), 10_000)]
+    );
     assert_eq!(t.blame(T, Some("none")), None);
 }
