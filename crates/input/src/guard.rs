@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(
             breach.describe(),
             "a new series, but the metric \"hits\" already has 50 (limits.metric_series_max); existing series go on; \
-             the label with most values is \"user\": 50 among the newest 50 series"
+             the label with most values is \"user\": 50 in 50 series"
         );
         assert_eq!(guard.refused(&table, full, "hits", 4, 2000).refused, 5);
         for i in 0..200 {
