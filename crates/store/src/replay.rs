@@ -126,6 +126,15 @@ impl Replaying {
         self.clock.monotonic().saturating_sub(self.began)
     }
 
+    /// The last position that a replay is of.
+    pub(crate) fn target(&self) -> Position {
+        self.target
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.took.get().is_some()
+    }
+
     pub(crate) fn begin(&self) {
         if self.took.get().is_none() {
             tracing::info!(

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::{CONSUMER, RecordCodec};
 const WAIT: Duration = Duration::from_millis(200);
 /// How often it is looked whether the heads have room again.
 const PRESSURE_WAIT: Duration = Duration::from_millis(5);
+/// Records that a replay decodes ahead.
+const AHEAD: usize = 4;
 /// How long a stop waits for the last seal.
 const STOP_WITHIN: Duration = Duration::from_millis(2500);
 /// How long a query waits for what was durable when it began.
@@ -140,7 +143,6 @@ impl Store {
         let shared = Arc::new(Shared::default());
         let maintenance = Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), &config);
         let apply = Apply {
-            consumer,
             table,
             host,
             dir,
@@ -151,7 +153,7 @@ impl Store {
         };
         let thread = std::thread::Builder::new()
             .name("store-apply".into())
-            .spawn(move || apply.run())
+            .spawn(move || apply.run(consumer))
             .map_err(|e| bus::BusError::Io(format!("cannot start the apply thread: {e}")))?;
         Ok(Store {
             replay,
@@ -250,7 +252,6 @@ impl Store {
 }
 
 struct Apply {
-    consumer: Box<dyn Consumer<Record>>,
     engine: Arc<Engine>,
     table: Arc<SeriesTable>,
     host: Host,
@@ -261,32 +262,77 @@ struct Apply {
 }
 
 impl Apply {
-    fn run(mut self) {
+    fn run(self, mut consumer: Box<dyn Consumer<Record>>) {
         self.replay.begin();
+        if !self.replay.is_over() {
+            self.catch_up(&mut *consumer);
+        }
         while !self.shared.stop.load(Relaxed) {
-            match self.consumer.next(WAIT) {
-                Ok(Delivery::Record { position, item }) => {
-                    // memory pressure slows: the hand-over queue fills, and publishers wait
-                    while self.engine.overfull() && !self.shared.stop.load(Relaxed) {
-                        std::thread::sleep(PRESSURE_WAIT);
-                    }
-                    self.apply(position, &item);
-                }
-                Ok(Delivery::Damaged {
-                    first, last, detail, ..
-                }) => {
-                    self.shared.lost.fetch_add(last - first + 1, Relaxed);
-                    tracing::warn!(first, last, %detail, "damaged records are missing from the samples log");
-                    self.engine.pass_over(last);
-                    self.reached(last);
-                }
+            let delivery = consumer.next(WAIT);
+            let read = || consumer.stored_bytes().0;
+            match delivery {
                 Ok(Delivery::Idle) => {}
                 Ok(Delivery::Closed) => return,
+                Ok(delivery) => self.take(delivery, read),
                 Err(e) => {
                     tracing::error!(error = %e, "the samples log cannot be read");
                     std::thread::sleep(WAIT);
                 }
             }
+        }
+    }
+
+    /// Replays what was durable before: a second thread reads and decodes, some records ahead. What goes wrong there is
+    /// left to the caller's loop, which comes to the same place.
+    fn catch_up(&self, consumer: &mut dyn Consumer<Record>) {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let (stop, target) = (&self.shared.stop, self.replay.target());
+        std::thread::scope(|scope| {
+            let reader = std::thread::Builder::new().name("store-replay".into());
+            let reading = reader.spawn_scoped(scope, move || {
+                let mut reached = 0;
+                while reached < target && !stop.load(Relaxed) {
+                    let delivery = match consumer.next(Duration::ZERO) {
+                        Ok(Delivery::Idle | Delivery::Closed) | Err(_) => return,
+                        Ok(delivery) => delivery,
+                    };
+                    reached = match &delivery {
+                        Delivery::Record { position, .. } => *position,
+                        Delivery::Damaged { last, .. } => *last,
+                        Delivery::Idle | Delivery::Closed => reached,
+                    };
+                    if sender.send((delivery, consumer.stored_bytes().0)).is_err() {
+                        return;
+                    }
+                }
+            });
+            if let Err(error) = reading {
+                tracing::warn!(%error, "no thread to read ahead; the replay takes longer");
+            }
+            for (delivery, read) in receiver {
+                self.take(delivery, || read);
+            }
+        });
+    }
+
+    fn take(&self, delivery: Delivery<Record>, read: impl FnOnce() -> u64) {
+        match delivery {
+            Delivery::Record { position, item } => {
+                // memory pressure slows: the hand-over queue fills, and publishers wait
+                while self.engine.overfull() && !self.shared.stop.load(Relaxed) {
+                    std::thread::sleep(PRESSURE_WAIT);
+                }
+                self.apply(position, &item, read);
+            }
+            Delivery::Damaged {
+                first, last, detail, ..
+            } => {
+                self.shared.lost.fetch_add(last - first + 1, Relaxed);
+                tracing::warn!(first, last, %detail, "damaged records are missing from the samples log");
+                self.engine.pass_over(last);
+                self.reached(last, read);
+            }
+            Delivery::Idle | Delivery::Closed => {}
         }
     }
 
@@ -315,7 +361,7 @@ impl Apply {
         );
     }
 
-    fn apply(&self, position: Position, record: &Record) {
+    fn apply(&self, position: Position, record: &Record, read: impl FnOnce() -> u64) {
         let engine = &self.engine;
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.apply(position, record)));
         if outcome.is_err() {
@@ -325,11 +371,11 @@ impl Apply {
         } else {
             self.shared.records.fetch_add(1, Relaxed);
         }
-        self.reached(position);
+        self.reached(position, read);
     }
 
-    fn reached(&self, position: Position) {
-        self.replay.reached(position, || self.consumer.stored_bytes().0);
+    fn reached(&self, position: Position, read: impl FnOnce() -> u64) {
+        self.replay.reached(position, read);
         self.sender.send_replace(position);
     }
 }
