@@ -125,6 +125,26 @@ impl SeriesTable {
         write(&self.index).intern(tenant, labels, limit)
     }
 
+    /// The series of pairs that [`pairs_of`](Self::pairs_of) gave for series of this tenant, in the order of canonical labels.
+    /// `None` when [`freed`](Self::freed) is not `freed` any more: the numbers may mean others then.
+    pub(crate) fn intern_pairs(
+        &self,
+        tenant: TenantId,
+        pairs: &[u32],
+        freed: u64,
+    ) -> Option<Result<SeriesId, TableFull>> {
+        let mut index = write(&self.index);
+        // it only changes under this lock
+        (self.freed() == freed).then(|| index.intern_pairs(tenant, pairs))
+    }
+
+    /// Replaces `pairs` by the numbers of the series' label pairs, in the order of its labels; good until
+    /// [`freed`](Self::freed) grows.
+    pub(crate) fn pairs_of(&self, id: SeriesId, pairs: &mut Vec<u32>) {
+        pairs.clear();
+        pairs.extend_from_slice(read(&self.index).pairs_of(id));
+    }
+
     /// The series of canonical label bytes, when there is one.
     pub fn find(&self, tenant: TenantId, labels: &[u8]) -> Option<SeriesId> {
         read(&self.index).find(tenant, labels)
@@ -159,11 +179,6 @@ impl SeriesTable {
         index
             .live(id)
             .map_or(TenantId::OVERSEER, |s| index.tenants[s.tenant as usize].id)
-    }
-
-    /// [`label_hash`] of the series' labels, without forming it again.
-    pub fn label_hash(&self, id: SeriesId) -> u128 {
-        read(&self.index).hash_of(id)
     }
 
     /// Ids given so far are below this.

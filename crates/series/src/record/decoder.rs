@@ -29,10 +29,12 @@ pub struct Decoder {
 impl Decoder {
     pub fn new(table: Arc<SeriesTable>) -> Self {
         let freed = table.freed();
+        let mut known = Known::default();
+        known.forget_ids(freed);
         Decoder {
             table,
             freed,
-            known: Known::default(),
+            known,
             trailer: Vec::new(),
         }
     }
@@ -50,7 +52,7 @@ impl Decoder {
         let freed = self.table.freed();
         if freed != self.freed {
             self.freed = freed;
-            self.known.forget_ids();
+            self.known.forget_ids(freed);
         }
         match self.decode_once(bytes) {
             Err(e) if !self.trailer.is_empty() => {

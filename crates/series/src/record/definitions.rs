@@ -111,6 +111,10 @@ pub(super) struct Known {
     names: Vec<Option<Box<str>>>,
     /// Canonical bytes of pairs, by place in `texts`, and the number of the name; an empty range is a lost pair.
     pairs: Vec<(u32, u32, u32)>,
+    /// Their numbers in the table, where they are known: of `tenant`, while so many ids of the table are free.
+    in_table: Vec<u32>,
+    tenant: Option<TenantId>,
+    freed: u64,
     texts: Vec<u8>,
     /// By series: tenant, place and count in `lists`.
     series: Vec<(u32, u32, u32)>,
@@ -119,12 +123,14 @@ pub(super) struct Known {
     /// Names of the label set that was checked last: the next most often has the same.
     checked: Vec<u32>,
     labels: Vec<u8>,
+    found: Vec<u32>,
 }
 
 impl Known {
     pub(super) fn clear(&mut self) {
         self.names.clear();
         self.pairs.clear();
+        self.in_table.clear();
         self.texts.clear();
         self.series.clear();
         self.lists.clear();
@@ -133,8 +139,10 @@ impl Known {
     }
 
     /// Ids may have been given to other series: they are looked up again when needed.
-    pub(super) fn forget_ids(&mut self) {
+    pub(super) fn forget_ids(&mut self, freed: u64) {
+        self.freed = freed;
         self.ids.fill(UNDEFINED);
+        self.in_table.fill(UNDEFINED);
     }
 
     /// Reads a section. Nothing of it counts when it is damaged, though names and pairs may have been added.
@@ -159,6 +167,7 @@ impl Known {
         let count = from.bounded("count of pairs", from.rest.len())?;
         if self.pairs.len() < first + count {
             self.pairs.resize(first + count, (0, 0, 0));
+            self.in_table.resize(first + count, UNDEFINED);
         }
         let mut value = String::new();
         let text_start = self.texts.len();
@@ -191,6 +200,7 @@ impl Known {
             let start = self.texts.len();
             put_text(&mut self.texts, name);
             put_text(&mut self.texts, &value);
+            self.in_table[number] = UNDEFINED;
             self.pairs[number] = (start as u32, (self.texts.len() - start) as u32, number_of_name);
         }
         let first = from.bounded("first series", self.ids.len() + GAP_MAX)?;
@@ -256,29 +266,51 @@ impl Known {
             return Err(lost);
         }
         let list = &self.lists[at as usize..(at + len) as usize];
+        if self.tenant != Some(tenant) {
+            self.tenant = Some(tenant);
+            self.in_table.fill(UNDEFINED);
+        }
         self.labels.clear();
+        self.found.clear();
         let mut same = self.checked.len() == list.len();
         for (i, p) in list.iter().enumerate() {
-            let Some(&(text, len, name)) = self.pairs.get(*p as usize).filter(|p| p.1 > 0) else {
+            let Some(&(_, _, name)) = self.pairs.get(*p as usize).filter(|p| p.1 > 0) else {
                 return Err(lost);
             };
             same = same && self.checked[i] == name;
+            self.found.push(self.in_table[*p as usize]);
+        }
+        let full = |_| RecordError::Field {
+            field: "count of series in this process",
+            value: number,
+        };
+        // pairs are text with a name and a value; what else makes a label set canonical is the order of its names
+        if same
+            && !self.found.contains(&UNDEFINED)
+            && let Some(id) = table.intern_pairs(tenant, &self.found, self.freed)
+        {
+            let id = id.map_err(full)?;
+            self.ids[number as usize] = id.0;
+            return Ok(id);
+        }
+        for p in list {
+            let (text, len, _) = self.pairs[*p as usize];
             self.labels
                 .extend_from_slice(&self.texts[text as usize..(text + len) as usize]);
         }
-        // pairs are text with a name and a value; what else makes a label set canonical is the order of its names
         if !same {
             Labels::from_bytes(&self.labels).map_err(|_| RecordError::Labels)?;
             let names = list.iter().map(|p| self.pairs[*p as usize].2);
             self.checked.clear();
             self.checked.extend(names);
         }
-        let id = table
-            .intern(tenant, &self.labels, None)
-            .map_err(|_| RecordError::Field {
-                field: "count of series in this process",
-                value: number,
-            })?;
+        let id = table.intern(tenant, &self.labels, None).map_err(full)?;
+        table.pairs_of(id, &mut self.found);
+        if self.found.len() == list.len() {
+            for (p, n) in list.iter().zip(&self.found) {
+                self.in_table[*p as usize] = *n;
+            }
+        }
         self.ids[number as usize] = id.0;
         Ok(id)
     }

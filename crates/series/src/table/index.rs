@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use model::{Labels, METRIC_NAME, SeriesId, TenantId};
 
-use super::hash::{label_hash, short, short_numbers};
+use super::hash::{short, short_numbers};
 use super::postings::Postings;
 use super::{SeriesLimits, TableFull};
 
@@ -66,7 +66,6 @@ pub(super) struct Index {
     pub(super) tenants: Vec<Tenant>,
     tenants_by_id: HashMap<TenantId, u32>,
     pub(super) series: Vec<Series>,
-    hashes: Vec<u128>,
     pair_ids: Vec<u32>,
     pair_ids_dead: usize,
     /// Ids, each with the hash of its pairs: growing looks at nothing else.
@@ -155,10 +154,6 @@ impl Index {
 
     pub(super) fn live(&self, id: SeriesId) -> Option<&Series> {
         self.series.get(id.index()).filter(|s| s.state != State::Free)
-    }
-
-    pub(super) fn hash_of(&self, id: SeriesId) -> u128 {
-        self.hashes.get(id.index()).copied().unwrap_or_default()
     }
 
     pub(super) fn tenant(&self, tenant: TenantId) -> Option<&Tenant> {
@@ -254,9 +249,8 @@ impl Index {
             tenant: usize::MAX,
             metric: usize::MAX,
         });
-        let too_many = found.len() > usize::from(u16::MAX) || self.pair_ids.len() + found.len() > u32::MAX as usize;
         let limit = limits.tenant;
-        if self.tenants[slot as usize].series >= limit || too_many || self.series.len() >= MISSING as usize {
+        if self.tenants[slot as usize].series >= limit || !self.has_room(found.len()) {
             self.found = found;
             return Err(TableFull::Tenant { tenant, limit });
         }
@@ -275,10 +269,33 @@ impl Index {
             }
             self.pairs[*pair as usize].uses += 1;
         }
-        let id = self.add_series(slot, &found, label_hash(labels));
+        let id = self.add_series(slot, &found);
         std::mem::swap(&mut self.last, &mut found);
         self.found = found;
         Ok(id)
+    }
+
+    fn has_room(&self, pairs: usize) -> bool {
+        pairs <= usize::from(u16::MAX)
+            && self.pair_ids.len() + pairs <= u32::MAX as usize
+            && self.series.len() < MISSING as usize
+    }
+
+    /// The series of these pairs of the tenant, which make canonical labels in this order.
+    pub(super) fn intern_pairs(&mut self, tenant: TenantId, pairs: &[u32]) -> Result<SeriesId, TableFull> {
+        if let Some(id) = self.find_series(pairs) {
+            self.revive(id);
+            return Ok(id);
+        }
+        if !self.has_room(pairs.len()) {
+            let limit = usize::MAX;
+            return Err(TableFull::Tenant { tenant, limit });
+        }
+        let slot = self.tenant_slot(tenant);
+        for &pair in pairs {
+            self.pairs[pair as usize].uses += 1;
+        }
+        Ok(self.add_series(slot, pairs))
     }
 
     /// Series that have the metric name of these labels, seen and unseen. `found`: the labels' pairs.
@@ -345,7 +362,7 @@ impl Index {
         number
     }
 
-    fn add_series(&mut self, tenant: u32, pairs: &[u32], hash: u128) -> SeriesId {
+    fn add_series(&mut self, tenant: u32, pairs: &[u32]) -> SeriesId {
         let start = self.pair_ids.len() as u32;
         self.pair_ids.extend_from_slice(pairs);
         let mut series = Series {
@@ -360,12 +377,10 @@ impl Index {
                 self.given_again += 1;
                 series.generation = self.series[id as usize].generation.wrapping_add(1);
                 self.series[id as usize] = series;
-                self.hashes[id as usize] = hash;
                 id
             }
             None => {
                 self.series.push(series);
-                self.hashes.push(hash);
                 self.series.len() as u32 - 1
             }
         };
@@ -613,7 +628,6 @@ impl Index {
             + self.pairs_by_text.capacity() * 5
             + self.by_pairs.capacity() * 9
             + self.series.capacity() * size_of::<Series>()
-            + self.hashes.capacity() * 16
             + (self.pair_ids.capacity() + self.pairs_free.capacity() + self.free.capacity()) * 4
             + self.retired.capacity() * 16
     }
