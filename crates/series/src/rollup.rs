@@ -38,6 +38,12 @@ pub(crate) fn bucket_of(at_ms: i64, resolution: i64) -> i64 {
     at_ms.div_euclid(resolution) + i64::from(at_ms.rem_euclid(resolution) != 0)
 }
 
+/// The times of the bucket that a time is in.
+pub(crate) fn bucket_range(at_ms: i64, resolution: i64) -> TimeRange {
+    let end = bucket_of(at_ms, resolution).saturating_mul(resolution);
+    TimeRange::new(end.saturating_sub(resolution - 1), end)
+}
+
 /// What a rollup of one series and day holds. A bucket goes by the time of its last sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Columns {
@@ -210,6 +216,15 @@ impl Columns {
         within.map(|b| self.count(b)).sum()
     }
 
+    /// Buckets that end within the range and do not hold all that they stand for: the time of the last sample, and how many
+    /// there were.
+    pub(crate) fn thinned(&self, range: TimeRange) -> impl Iterator<Item = (i64, u64)> + '_ {
+        let thinned = move |&b: &usize| range.contains(self.last_ms[b]) && !self.is(b, WHOLE);
+        (0..self.last_ms.len())
+            .filter(thinned)
+            .map(move |b| (self.last_ms[b], self.count(b)))
+    }
+
     /// Whether what is within the range (of whole buckets) serves this use exactly. For sums that is not all: see
     /// [`size`](Self::size).
     pub(crate) fn serves(&self, what: Use, range: TimeRange) -> bool {
@@ -243,8 +258,7 @@ impl Columns {
             return;
         }
         let gone = |at: i64| {
-            let end = bucket_of(at, resolution).saturating_mul(resolution);
-            let bucket = TimeRange::new(end.saturating_sub(resolution - 1), end);
+            let bucket = bucket_range(at, resolution);
             ranges.iter().any(|r| r.overlaps(&bucket))
         };
         let stay: Vec<bool> = self.last_ms.iter().map(|&at| !gone(at)).collect();
@@ -289,6 +303,14 @@ impl Columns {
         }
         out.at_ms.len() - before
     }
+}
+
+/// Leaves the floats of a block that are to stay, one flag for each.
+pub(crate) fn retain_floats(block: &mut SeriesBlock, stay: &[bool]) {
+    retain(&mut block.at_ms, stay);
+    retain(&mut block.values, stay);
+    retain(&mut block.start_ms, stay);
+    retain(&mut block.weights, stay);
 }
 
 fn retain<T>(list: &mut Vec<T>, stay: &[bool]) {

@@ -63,6 +63,11 @@ pub(crate) struct RolledFrom {
 }
 
 impl RolledFrom {
+    /// Whether it was made of any of these blocks.
+    pub(crate) fn shares(&self, sources: &[u64]) -> bool {
+        self.sources.iter().any(|id| sources.contains(id))
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.resolution as u64);
         put_varint(out, self.sources.len() as u64);

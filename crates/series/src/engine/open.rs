@@ -154,8 +154,9 @@ impl Engine {
                         from: entry.from.clone(),
                         alone: entry.alone,
                     }),
-                    // without it the samples are read, and it is made anew
-                    Err(ReadError::Missing | ReadError::Damaged(..)) | Ok(_) if !entry.alone => {}
+                    // without it the samples are read, and it is made anew; kept in the manifest for a better day it would
+                    // come back beside what was made in its place
+                    _ if !entry.alone => {}
                     Err(e) => lost_rollups.push((entry.clone(), lose(entry.block.clone(), &e, &quarantine))),
                     Ok(_) => {
                         let e = ReadError::Damaged("footer", 0, 0);

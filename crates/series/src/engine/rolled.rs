@@ -2,6 +2,7 @@
 //! series is read from them instead of from its samples, as long as nothing but the files that they were made of holds
 //! samples of that series and day, and nothing of it was deleted since. Rollups that stand alone are read in any case.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,9 +13,12 @@ use super::selection::{Selection, Source};
 use super::view::{Rollup, View};
 use crate::block::{NO_SERIES, Number, ReadError};
 use crate::head::Mark;
-use crate::rollup::{NAMES, RESOLUTIONS, Use, add_up};
+use crate::rollup::{Columns, NAMES, RESOLUTIONS, Use, add_up, bucket_range, retain_floats};
 
 const NONE: Number = Number::MAX;
+
+/// Where the bits of resolutions that lack falls begin.
+const LACKING: usize = 4;
 
 /// A file of rollups of a selection.
 pub(super) struct Rolled {
@@ -24,6 +28,8 @@ pub(super) struct Rolled {
     rivals: Vec<usize>,
     /// Heads have samples of its day.
     heads: bool,
+    /// It is read only where the one before it, coarser and made of the same files, does not have every fall.
+    spare: bool,
 }
 
 /// What a selection knows of its rollups.
@@ -33,7 +39,8 @@ pub(super) struct Rollups {
     pub(super) list: Vec<Rolled>,
     what: Option<Use>,
     weighed: bool,
-    /// Bits of the resolutions that samples were taken from which there are no longer.
+    /// Bits of the resolutions that samples were taken from which there are no longer; [`LACKING`] bits higher, of those that
+    /// lacked falls which were needed.
     told: std::sync::atomic::AtomicU8,
 }
 
@@ -44,6 +51,7 @@ impl Rollups {
             rollup,
             rivals: Vec::new(),
             heads: false,
+            spare: false,
         });
     }
 
@@ -59,35 +67,45 @@ impl Rollups {
     }
 }
 
-/// The rollups to be read: of those made of the same files the coarsest that serves the reader, or the finest when they
-/// stand alone and none does.
+/// The rollups to be read, by day: of those that are made of the same files the coarsest that serves the reader, or the finest
+/// when they stand alone and none does. Where they stand alone and every fall is needed, finer ones come behind the coarser.
+/// Of two that share some of their files, one is left from before the other was made: the one made of more counts.
 pub(super) fn chosen(view: &View, range: TimeRange, hints: &Hints) -> Vec<Rollup> {
+    let what = Use::of(&hints.function);
     let serves = |r: &Rollup| {
         hints.want == Want::Samples
             && hints.aligned_ms > 0
             && hints.aligned_ms % r.from.resolution == 0
-            && Use::of(&hints.function).is_some()
+            && what.is_some()
     };
+    let falls = matches!(what, Some(Use::Kept { falls: true, .. }));
+    let there = view.rollups.iter().filter(|r| r.block.range().overlaps(&range));
+    let mut ranked: Vec<&Rollup> = there.filter(|r| r.alone || serves(r)).collect();
+    ranked.sort_by_key(|r| {
+        let (served, resolution) = (serves(r), r.from.resolution);
+        let by_length = if served { -resolution } else { resolution };
+        let newest = Reverse(r.block.id());
+        (
+            r.block.footer.day,
+            !served,
+            Reverse(r.from.sources.len()),
+            by_length,
+            newest,
+        )
+    });
     let mut best: Vec<&Rollup> = Vec::new();
-    for r in view.rollups.iter().filter(|r| r.block.range().overlaps(&range)) {
-        if !r.alone && !serves(r) {
+    for r in ranked {
+        let of_day = best.partition_point(|o| o.block.footer.day < r.block.footer.day);
+        let mut sharing = (of_day..best.len()).filter(|&i| best[i].from.shares(&r.from.sources));
+        let (first, second) = (sharing.next(), sharing.next());
+        let Some(i) = first else {
+            best.push(r);
             continue;
-        }
-        let same = |o: &&mut &Rollup| o.block.footer.day == r.block.footer.day && o.from.sources == r.from.sources;
-        match best.iter_mut().find(same) {
-            None => best.push(r),
-            Some(other) => {
-                let coarser = r.from.resolution > other.from.resolution;
-                let better = match (serves(r), serves(other)) {
-                    (true, true) => coarser,
-                    (true, false) => true,
-                    (false, true) => false,
-                    (false, false) => !coarser,
-                };
-                if better {
-                    *other = r;
-                }
-            }
+        };
+        let o = best[i];
+        let finer = r.from.sources == o.from.sources && r.from.resolution < o.from.resolution;
+        if second.is_none() && finer && falls && r.alone && o.alone {
+            best.insert(i + 1, r);
         }
     }
     best.into_iter().cloned().collect()
@@ -97,7 +115,11 @@ impl Selection {
     /// To be called when sources are in their last order.
     pub(super) fn prepare_rollups(&mut self, hints: &Hints) {
         let (sources, view) = (&self.sources, &self.view);
+        let mut before: Option<(i64, Vec<u64>)> = None;
         for r in &mut self.rollups.list {
+            let made_of = Some((r.rollup.block.footer.day, r.rollup.from.sources.clone()));
+            r.spare = before == made_of;
+            before = made_of;
             let day = r.rollup.day();
             let rival = |s: &Source| s.range().overlaps(&day) && !r.rollup.from.sources.contains(&s.id());
             r.rivals = (0..sources.len()).filter(|&i| rival(&sources[i])).collect();
@@ -125,14 +147,15 @@ impl Selection {
         let mut taken = self.take(index, true, budget)?;
         loop {
             let sources = self.sources.iter().filter(|s| !taken.replaced.contains(&s.id()));
-            self.read_sources(sources, index, self.range, block, budget)?;
+            let read = self.read_sources(sources, index, self.range, block, budget)?;
             let exact = taken.replaced.is_empty()
                 || self.rollups.what != Some(Use::Sums)
                 || add_up(&block.values, taken.size) && block.histograms.is_empty();
             if exact {
                 break;
             }
-            // all the samples then, where there are any
+            // all the samples then, where there are any; each counts once
+            budget.uncount(read + taken.counted, 0);
             taken = self.take(index, false, budget)?;
         }
         if !taken.block.is_empty() {
@@ -140,6 +163,7 @@ impl Selection {
                 .rollup_samples
                 .fetch_add(taken.block.at_ms.len() as u64, Relaxed);
             self.reads.rolled_samples.fetch_add(taken.stands_for, Relaxed);
+            taken.settle(block, self.rollups.what == Some(Use::Sums));
             splice(block, &taken.block, self.rollups.weighed);
         }
         Ok(())
@@ -153,7 +177,12 @@ impl Selection {
             weights: false,
         });
         let mut inexact = false;
-        for r in &self.rollups.list {
+        // whether the one before has not every fall that is needed
+        let mut lacking = false;
+        for (i, r) in self.rollups.list.iter().enumerate() {
+            if r.spare && !std::mem::take(&mut lacking) {
+                continue;
+            }
             let number = r.source.number(index);
             let alone = r.rollup.alone;
             if number == NONE || (!alone && (!instead || inexact || self.contested(index, r)?)) {
@@ -185,11 +214,21 @@ impl Selection {
                 }
             };
             self.reads.count(&chunks);
+            let resolution = r.rollup.from.resolution;
+            let mut too_few = false;
             if alone {
                 let settled = file.footer.settled();
                 let cuts = self.cuts(index);
                 let cuts: Vec<TimeRange> = cuts.iter().filter(|t| settled < t.position).map(|t| t.range).collect();
-                columns.cut(&cuts, r.rollup.from.resolution);
+                columns.cut(&cuts, resolution);
+                too_few = what != Use::Sums && !columns.serves(what, self.range);
+                if too_few && self.rollups.list.get(i + 1).is_some_and(|next| next.spare) {
+                    lacking = true;
+                    continue;
+                }
+                if self.rollups.weighed || what == Use::Sums {
+                    taken.note(&columns, resolution, r.rollup.day(), self.range);
+                }
             } else if !columns.serves(what, self.range) {
                 // one inexact sum makes all of them so
                 inexact |= what == Use::Sums;
@@ -197,18 +236,21 @@ impl Selection {
             }
             let read = columns.append(what, self.range, &mut taken.block);
             budget.samples(read as u64)?;
+            taken.counted += read as u64;
             taken.stands_for += columns.stands_for(self.range);
             taken.size += columns.size(self.range).unwrap_or(0.0);
             match alone {
                 true if read > 0 => {
-                    let place = RESOLUTIONS.iter().position(|&x| x == r.rollup.from.resolution);
-                    self.rollups.told.fetch_or(1 << place.unwrap_or(0), Relaxed);
+                    let place = RESOLUTIONS.iter().position(|&x| x == resolution).unwrap_or(0);
+                    let bits = 1 | u8::from(too_few) << LACKING;
+                    self.rollups.told.fetch_or(bits << place, Relaxed);
                 }
                 true => {}
                 false => taken.replaced.extend(&r.rollup.from.sources),
             }
         }
         if inexact && !taken.replaced.is_empty() {
+            budget.uncount(taken.counted, 0);
             return self.take(index, false, budget);
         }
         Ok(taken)
@@ -249,15 +291,22 @@ impl Selection {
     /// Which rollups were read in the place of samples that are gone.
     pub(super) fn rollups_told(&self) -> Vec<String> {
         let told = self.rollups.told.load(Relaxed);
-        let each = (0..RESOLUTIONS.len()).filter(|i| told & 1 << i != 0);
-        each.map(|i| {
-            format!(
-                "PromQL info: answered from {} rollups where samples are past their retention: of each bucket a few true \
-                 samples, its count and its sum",
-                NAMES[i]
-            )
-        })
-        .collect()
+        let mut texts = Vec::new();
+        for (i, name) in NAMES.iter().enumerate() {
+            if told & 1 << i != 0 {
+                texts.push(format!(
+                    "PromQL info: answered from {name} rollups where samples are past their retention: of each bucket a few \
+                     true samples, its count and its sum"
+                ));
+            }
+            if told & 1 << (i + LACKING) != 0 {
+                texts.push(format!(
+                    "PromQL info: rates and resets are too low where a value fell more than three times in a bucket of {name} \
+                     rollups and its samples are past their retention"
+                ));
+            }
+        }
+        texts
     }
 }
 
@@ -270,9 +319,59 @@ struct Taken {
     stands_for: u64,
     /// Bound of the sizes of all values that sums stand for.
     size: f64,
+    /// Samples of it that the query's budget was charged for.
+    counted: u64,
+    /// Buckets without all their samples, of rollups that stand alone, where counts or sums are wanted.
+    thinned: Vec<Thinned>,
 }
 
-/// Puts rollups (ascending) between samples; where both have a time, the sample stands.
+struct Thinned {
+    /// Its times, as far as they are of the rollup's day.
+    range: TimeRange,
+    last_ms: i64,
+    /// Samples that it stands for.
+    count: u64,
+}
+
+impl Taken {
+    fn note(&mut self, columns: &Columns, resolution: i64, day: TimeRange, range: TimeRange) {
+        self.thinned.extend(columns.thinned(range).map(|(last_ms, count)| {
+            let bucket = bucket_range(last_ms, resolution);
+            Thinned {
+                range: TimeRange::new(bucket.start_ms.max(day.start_ms), bucket.end_ms.min(day.end_ms)),
+                last_ms,
+                count,
+            }
+        }));
+    }
+
+    /// Settles what counts where samples came again for what is rolled up: where all of a bucket are there, these alone;
+    /// otherwise its sum without them, because they may be in it.
+    fn settle(&mut self, block: &mut SeriesBlock, sums: bool) {
+        if block.at_ms.is_empty() || self.thinned.is_empty() {
+            return;
+        }
+        let within = |at_ms: &[i64], range: TimeRange| {
+            let from = at_ms.partition_point(|&at| at < range.start_ms);
+            from..at_ms.partition_point(|&at| at <= range.end_ms)
+        };
+        let mut stay = vec![true; block.at_ms.len()];
+        let mut rolled_stay = vec![true; self.block.at_ms.len()];
+        for bucket in &self.thinned {
+            let own = within(&block.at_ms, bucket.range);
+            let last = block.at_ms[own.clone()].binary_search(&bucket.last_ms);
+            if own.len() as u64 >= bucket.count && last.is_ok() {
+                rolled_stay[within(&self.block.at_ms, bucket.range)].fill(false);
+            } else if sums {
+                stay[own].fill(false);
+            }
+        }
+        retain_floats(block, &stay);
+        retain_floats(&mut self.block, &rolled_stay);
+    }
+}
+
+/// Puts rollups (ascending) between samples; where both have a time, the sample stands, for as many as the rollups have there.
 fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
     let mut out = SeriesBlock::default();
     let (mut i, mut j) = (0, 0);
@@ -283,8 +382,9 @@ fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
             (Some(a), Some(b)) if b < a => (rolled, j, rolled.weights[j]),
             (None, Some(_)) => (rolled, j, rolled.weights[j]),
             (Some(a), Some(b)) if a == b => {
+                let weight = rolled.weights[j];
                 j += 1;
-                (&*block, i, 1)
+                (&*block, i, weight)
             }
             _ => (&*block, i, 1),
         };

@@ -170,8 +170,13 @@ impl Engine {
             let mut there = Vec::new();
             let of = ids(&sources);
             for r in view.rollups.iter().filter(|r| r.block.footer.day == day) {
-                // one without any series has no class
-                if r.from.sources == of || self.class_set(&r.block).is_some_and(|set| set.overlaps(own)) {
+                // one without any series has no class; one whose labels cannot be read now may be of any
+                let damaged = || self.shared.quarantine.names(&block_name(r.block.id()));
+                let of_class = || match self.class_set(&r.block) {
+                    Some(set) => set.overlaps(own),
+                    None => r.alone && r.block.footer.series > 0 && !damaged(),
+                };
+                if r.from.shares(&of) || of_class() {
                     there.push(r);
                 }
             }
@@ -191,7 +196,18 @@ impl Engine {
             let anew = !partial.is_empty() && (hurry || self.idle());
             let lacks = |r: &i64| !has(&whole, r) && (anew || !has(&partial, r));
             if !resolutions.iter().any(lacks) {
-                continue;
+                // beside what was made in its place it is of no use
+                let outdated = partial.iter().filter(|t| has(&whole, &t.from.resolution));
+                let replaced: Vec<u64> = outdated.map(|t| t.block.id()).collect();
+                if replaced.is_empty() {
+                    continue;
+                }
+                return Some(Plan {
+                    day,
+                    sources,
+                    resolutions: Vec::new(),
+                    replaced,
+                });
             }
             return Some(Plan {
                 day,
@@ -217,6 +233,9 @@ impl Engine {
 
     /// Writes the rollups of a day, series by series; (id, resolution) of what was written, durable but in no manifest.
     fn roll_up(&self, view: &View, plan: &Plan, pace: &dyn Pace) -> (Vec<(u64, i64)>, Result<(), Failure>) {
+        if plan.resolutions.is_empty() {
+            return (Vec::new(), Ok(()));
+        }
         let from = |resolution| RolledFrom {
             resolution,
             sources: ids(&plan.sources),
@@ -354,6 +373,22 @@ impl Engine {
         })
     }
 
+    /// Blocks that cannot be opened, that rollups were made of, and all of whose samples are past their time.
+    pub(super) fn lost_past_retention(&self, view: &View, now_ms: i64) -> Vec<u64> {
+        let retention = self.retention();
+        let mut old = Vec::new();
+        for lost in &view.lost {
+            let mut of_it = view.rollups.iter().filter(|r| r.from.sources.contains(&lost.entry.id));
+            let Some(rollup) = of_it.next() else { continue };
+            let set = self.class_set(&rollup.block).unwrap_or(retention.all());
+            let limit = retention.all_gone_before(set, now_ms);
+            if limit.is_some_and(|limit| lost.entry.max_ms < limit) {
+                old.push(lost.entry.id);
+            }
+        }
+        old
+    }
+
     /// Rollups that no class wants any more at this time.
     pub(super) fn rollups_past_retention(&self, view: &View, now_ms: i64) -> Vec<Arc<Block>> {
         let retention = self.retention();
@@ -421,13 +456,21 @@ fn name_of(resolution: i64) -> &'static str {
     NAMES[place.unwrap_or(0)]
 }
 
-/// Takes out of `old` what rollups that stay were made of, unless all of it goes: they stand for all or nothing of it.
-pub(super) fn keep_together(view: &View, old: &mut Vec<Arc<Block>>, rollups_gone: &[Arc<Block>]) {
+/// Takes out of `old`, and of what is past its time among the blocks that cannot be opened, what rollups that stay were made
+/// of, unless all of it goes: they stand for all or nothing of it.
+pub(super) fn keep_together(
+    view: &View,
+    old: &mut Vec<Arc<Block>>,
+    lost_old: &mut Vec<u64>,
+    rollups_gone: &[Arc<Block>],
+) {
     let stays = |r: &&Rollup| !rollups_gone.iter().any(|b| Arc::ptr_eq(b, &r.block));
+    let there = |id: &u64| view.blocks.iter().any(|b| b.id() == *id) || view.lost.iter().any(|l| l.entry.id == *id);
     for r in view.rollups.iter().filter(|r| !r.alone).filter(stays) {
-        let goes = |id: &u64| old.iter().any(|b| b.id() == *id);
+        let goes = |id: &u64| old.iter().any(|b| b.id() == *id) || lost_old.contains(id) || !there(id);
         if !r.from.sources.iter().all(goes) {
             old.retain(|b| !r.from.sources.contains(&b.id()));
+            lost_old.retain(|id| !r.from.sources.contains(id));
         }
     }
 }

@@ -276,6 +276,8 @@ impl Engine {
         s.change_view(|view| {
             let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
             dropped.extend(gone.map(|b| b.path.clone()));
+            let lost = view.lost.iter().filter(|l| remove.contains(&l.entry.id));
+            dropped.extend(lost.map(|l| s.dir.join(&l.file)));
             let before = view.rollups.clone();
             apply_change(view, change);
             let stays = |r: &Rollup| view.rollups.iter().any(|o| o.block.id() == r.block.id());
@@ -351,22 +353,23 @@ impl Engine {
         let rollups = self.rollups_past_retention(&view, now_ms.min(before));
         let mut old = self.past_retention(&view, now_ms.min(before));
         old.retain(|b| !self.awaits_rollups(&view, b, now_ms.min(before)));
-        keep_together(&view, &mut old, &rollups);
+        let mut lost_old = self.lost_past_retention(&view, now_ms.min(before));
+        keep_together(&view, &mut old, &mut lost_old, &rollups);
         let mut writer = self.lock_writer();
         // what a merge took meanwhile is in another file, which is looked at the next time
         let now = self.shared.view();
         let there = |b: &Arc<Block>| now.files().any(|o| Arc::ptr_eq(o, b));
         old.retain(there);
         let rollups: Vec<Arc<Block>> = rollups.into_iter().filter(there).collect();
-        keep_together(&now, &mut old, &rollups);
-        if old.is_empty() && rollups.is_empty() {
+        keep_together(&now, &mut old, &mut lost_old, &rollups);
+        if old.is_empty() && rollups.is_empty() && lost_old.is_empty() {
             return Ok(ExpireReport::default());
         }
         if old.iter().any(|b| b.footer.metadata.len > 0) {
             // what metrics are must outlive the files it came with: the next seal writes it again
             writer.metadata_sealed = 0;
         }
-        let ids: Vec<u64> = old.iter().map(|b| b.id()).collect();
+        let ids: Vec<u64> = old.iter().map(|b| b.id()).chain(lost_old.iter().copied()).collect();
         let rollup_ids: Vec<u64> = rollups.iter().map(|b| b.id()).collect();
         let applied = writer.state.applied;
         let change = Change {
@@ -377,7 +380,7 @@ impl Engine {
         };
         self.commit_change(&mut writer, applied, &change)?;
         Ok(ExpireReport {
-            files: old.len() + rollups.len(),
+            files: old.len() + lost_old.len() + rollups.len(),
             bytes: old.iter().chain(&rollups).map(|b| b.bytes).sum(),
         })
     }
@@ -398,6 +401,7 @@ pub(super) struct Change<'c> {
 
 fn apply_change(view: &mut View, change: &Change<'_>) {
     view.blocks.retain(|b| !change.remove.contains(&b.id()));
+    view.lost.retain(|l| !change.remove.contains(&l.entry.id));
     view.blocks.extend(change.add.iter().cloned());
     view.frozen
         .retain(|h| !change.heads.iter().any(|done| Arc::ptr_eq(done, h)));

@@ -272,9 +272,10 @@ impl Selection {
         block: &mut SeriesBlock,
         budget: &Budget,
     ) -> Result<(), SourceError> {
-        self.read_sources(&self.sources, index, range, block, budget)
+        self.read_sources(&self.sources, index, range, block, budget).map(drop)
     }
 
+    /// The same from some of the sources; the samples that were counted.
     pub(super) fn read_sources<'a>(
         &self,
         sources: impl IntoIterator<Item = &'a Source>,
@@ -282,7 +283,7 @@ impl Selection {
         range: TimeRange,
         block: &mut SeriesBlock,
         budget: &Budget,
-    ) -> Result<(), SourceError> {
+    ) -> Result<u64, SourceError> {
         block.clear();
         let cuts = self.cuts(index);
         let mut layers = Vec::new();
@@ -340,6 +341,7 @@ impl Selection {
             let of_heads = (block.at_ms.len() + block.histogram_at_ms.len()).saturating_sub(before);
             if of_heads > 0 {
                 budget.samples(of_heads as u64)?;
+                samples += of_heads as u64;
                 self.reads.head_samples.fetch_add(of_heads as u64, Relaxed);
             }
         }
@@ -348,7 +350,7 @@ impl Selection {
         } else {
             merge::settle(block, &layers);
         }
-        Ok(())
+        Ok(samples)
     }
 
     /// The newest sample of an entry before the range, when it is a histogram.

@@ -63,7 +63,10 @@ impl Engine {
             reads: Reads::default(),
             view,
         };
-        self.add_files(&mut selection, request, budget)?;
+        let mut taken = 0;
+        let added = self.add_files(&mut selection, request, budget, &mut taken);
+        budget.release(taken);
+        added?;
         self.tidy(&mut selection);
         selection.prepare_rollups(&request.hints);
         budget.series(selection.ids.len() as u64)?;
@@ -103,8 +106,14 @@ impl Engine {
         }));
     }
 
-    /// Adds what files above level 0 hold, and says what cannot be had.
-    fn add_files(&self, s: &mut Selection, request: &SelectRequest<'_>, budget: &Budget) -> Result<(), SourceError> {
+    /// Adds what files above level 0 hold, and says what cannot be had. `taken`: the bytes charged for meanwhile.
+    fn add_files(
+        &self,
+        s: &mut Selection,
+        request: &SelectRequest<'_>,
+        budget: &Budget,
+        taken: &mut u64,
+    ) -> Result<(), SourceError> {
         let matchers = request.matchers;
         let mut warnings = s.view.missing(s.range);
         let view = Arc::clone(&s.view);
@@ -142,6 +151,9 @@ impl Engine {
                     continue;
                 }
             };
+            let own = (s.ids.len() * size_of::<Number>()) as u64;
+            *taken += own;
+            budget.bytes(own)?;
             let mut column = vec![NONE; s.ids.len()];
             let known = block.known_ids(self.shared.table.freed(), index.len());
             for number in index.select(s.tenant, matchers) {

@@ -587,6 +587,109 @@ fn what_stands_alone_goes_on_answering() {
     assert_eq!(store.engine.stats().rollup_files, 0);
 }
 
+/// Samples that come again beside rollups that stand alone change nothing: one of an hour, or all of another.
+#[test]
+fn what_comes_again_counts_once() {
+    let mut store = Store::new(EngineSettings {
+        retention_ms: Some(5 * DAY_MS),
+        rollups: RollupKeep {
+            minute_ms: None,
+            hour_ms: Some(FOR_EVER),
+        },
+        ..EngineSettings::default()
+    });
+    let base = two_days(&mut store);
+    let ask = |store: &Store, queries: &[&str]| -> Vec<Vec<(i64, f64)>> {
+        let each = queries.iter().map(|text| hours(store, text, base + 4 * HOUR_MS, 40).0);
+        each.collect()
+    };
+    let sums = ["sum_over_time(exact_total[1h])", "avg_over_time(exact_total[1h])"];
+    let counts = [
+        "count_over_time(exact_total[1h])",
+        "increase(exact_total[1h])",
+        "max_over_time(exact_total[1h])",
+    ];
+    let before = (ask(&store, &sums), ask(&store, &counts));
+    store.expire(store.now_ms());
+    assert_eq!((store.engine.stats().files, store.engine.stats().rollup_files), (0, 2));
+    let row = |i: i64| {
+        let value = Sample::Float((i % 5000) as f64);
+        (labels("exact_total", 0), base + i * 15_000, value, 0)
+    };
+    // the last of the fifth hour, all of the eighth
+    for rows in [5 * 240..5 * 240 + 1, 7 * 240 + 1..8 * 240 + 1] {
+        store.apply(&Change::Samples(rows.map(row).collect()));
+        assert_eq!((ask(&store, &sums), ask(&store, &counts)), before);
+    }
+    // some of the tenth: whether they are in its count is not known, but no sum takes them twice
+    store.apply(&Change::Samples((9 * 240 + 50..9 * 240 + 60).map(row).collect()));
+    assert_eq!(ask(&store, &sums), before.0);
+}
+
+/// A counter that falls more often in an hour than its rollup tells: minutes tell it, and without these an info does.
+#[test]
+fn falls_that_hours_lack_come_from_minutes() {
+    let mut store = Store::new(EngineSettings {
+        retention_ms: Some(5 * DAY_MS),
+        rollups: RollupKeep {
+            minute_ms: Some(30 * DAY_MS),
+            hour_ms: Some(FOR_EVER),
+        },
+        ..EngineSettings::default()
+    });
+    let base = (store.now_ms() / DAY_MS - 10) * DAY_MS;
+    let rows = (0..DAY_MS / 15_000).flat_map(|i| {
+        let row = |n, fall| {
+            (
+                labels("counter", n),
+                base + i * 15_000,
+                Sample::Float((i % fall) as f64),
+                0,
+            )
+        };
+        [row(0, 40), row(1, 1000)]
+    });
+    store.apply(&Change::Samples(rows.collect()));
+    store.apply(&Change::Compact);
+    let queries = [
+        "increase(counter{n=\"0\"}[1h])",
+        "rate(counter{n=\"1\"}[2h])",
+        "resets(counter{n=\"0\"}[1h])",
+        "max_over_time(counter{n=\"0\"}[1h])",
+    ];
+    let ask = |store: &Store, text: &str| hours(store, text, base + 4 * HOUR_MS, 18);
+    let before: Vec<_> = queries.iter().map(|text| ask(&store, text).0).collect();
+    store.expire(store.now_ms());
+    assert_eq!((store.engine.stats().files, store.engine.stats().rollup_files), (0, 2));
+    for (i, text) in queries.iter().enumerate() {
+        let (found, answer) = ask(&store, text);
+        assert_eq!(found, before[i], "{text}");
+        // minutes are read only where they are needed
+        let name = if i % 2 == 0 && i < 3 {
+            "1m rollups"
+        } else {
+            "1h rollups"
+        };
+        assert!(
+            answer.infos.len() == 1 && answer.infos[0].contains(name),
+            "{text}: {answer:?}"
+        );
+    }
+    assert!(store.expire(base + 40 * DAY_MS) > 0);
+    assert_eq!(store.engine.stats().rollup_files, 1);
+    for (i, text) in queries.iter().enumerate() {
+        let (found, answer) = ask(&store, text);
+        let lower = found.iter().zip(&before[i]).all(|(a, b)| a.1 < b.1);
+        let told = answer.infos.iter().any(|info| info.contains("too low"));
+        let expected = i % 2 == 0 && i < 3;
+        assert_eq!(
+            (lower, told, found == before[i]),
+            (expected, expected, !expected),
+            "{text}: {answer:?}"
+        );
+    }
+}
+
 /// Samples that are kept for a day only are past it before their day is rolled up.
 #[test]
 fn samples_wait_for_what_is_to_outlive_them() {

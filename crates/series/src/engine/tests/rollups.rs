@@ -278,6 +278,176 @@ fn damage_is_told_where_it_matters() {
     }
 }
 
+/// Brings two small files to the first day of what [`build`] made, which become one beside the large one, and has rollups of
+/// both made. Returns the day.
+fn grow(machine: &Machine, settings: &EngineSettings, world: &mut World) -> i64 {
+    let (engine, table, report) = open_with(machine, settings.clone());
+    for n in 0..2u8 {
+        let late = Step::Floats(vec![(n, 701 + i64::from(n), 9, false)]);
+        engine.apply(
+            report.applied + 1 + u64::from(n),
+            &record(&late, &table, world).unwrap(),
+        );
+        engine.seal().unwrap();
+    }
+    machine.clock.advance(Duration::from_secs(6));
+    while engine.compact_step().unwrap().is_some() {}
+    let day = time(0).div_euclid(DAY_MS);
+    let rollups = engine.shared.view().rollups.clone();
+    let of_both = rollups
+        .iter()
+        .filter(|r| r.block.footer.day == day && r.from.sources.len() == 2);
+    assert_eq!((of_both.count(), rollups.len()), (2, 4));
+    day
+}
+
+/// Rollups that were there before more came for their day do not count beside those made of all of it: neither where their
+/// file could not be opened for a while, nor where they are there for whatever reason.
+#[test]
+fn rollups_of_one_day_count_once() {
+    let machine = later(21);
+    let mut world = build(&machine, &rolling());
+    let (engine, ..) = open_with(&machine, rolling());
+    engine.compact_all().unwrap();
+    let first = time(0).div_euclid(DAY_MS);
+    let mut old = engine.shared.view().rollups.clone();
+    old.retain(|r| r.block.footer.day == first);
+    assert_eq!(old.len(), 2);
+    drop(engine);
+    for r in &old {
+        machine.files.refuse(&r.block.path, 13, u64::MAX);
+    }
+    let (engine, _, report) = open_with(&machine, rolling());
+    assert_eq!((report.quarantined, engine.stats().rollup_files), (vec![], 2));
+    check_rolled(&engine, &world);
+    drop(engine);
+    assert_eq!(grow(&machine, &rolling(), &mut world), first);
+    for r in &old {
+        machine.files.refuse(&r.block.path, 0, 0);
+    }
+    let (engine, ..) = open_with(&machine, rolling());
+    assert_eq!(engine.stats().rollup_files, 4);
+    check_rolled(&engine, &world);
+    let ids = |engine: &Engine| -> Vec<u64> { engine.shared.view().rollups.iter().map(|r| r.block.id()).collect() };
+    let whole = ids(&engine);
+    drop(engine);
+
+    // one that is left over is not read, and goes
+    let machine = later(22);
+    let mut world = build(&machine, &rolling());
+    let (engine, ..) = open_with(&machine, rolling());
+    engine.compact_all().unwrap();
+    let mut old = engine.shared.view().rollups.clone();
+    old.retain(|r| r.block.footer.day == first);
+    let bytes: Vec<Vec<u8>> = old.iter().map(|r| machine.files.read(&r.block.path).unwrap()).collect();
+    drop(engine);
+    grow(&machine, &rolling(), &mut world);
+    let (engine, ..) = open_with(&machine, rolling());
+    assert_eq!(ids(&engine).len(), whole.len());
+    let whole = ids(&engine);
+    for (r, bytes) in old.iter_mut().zip(bytes) {
+        let files: Arc<dyn Files> = machine.host().files;
+        let file = files.open(&r.block.path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        r.block = engine.open_new(r.block.id()).unwrap();
+    }
+    engine.shared.change_view(|view| {
+        view.rollups.extend(old.iter().cloned());
+        view.sort_blocks();
+    });
+    assert_eq!(engine.stats().rollup_files, 6);
+    check_rolled(&engine, &world);
+    while engine.compact_step().unwrap().is_some() {}
+    assert_eq!(ids(&engine), whole);
+    check_rolled(&engine, &world);
+    assert!(old.iter().all(|r| !machine.files.exists(&r.block.path)));
+}
+
+/// A file that cannot be opened does not keep the others of its day for ever: it goes with them.
+#[test]
+fn samples_go_where_one_of_their_files_cannot_be_opened() {
+    let settings = EngineSettings {
+        retention_ms: Some(DAY_MS),
+        ..rolling()
+    };
+    let machine = later(23);
+    let mut world = build(&machine, &settings);
+    let (engine, ..) = open_with(&machine, settings.clone());
+    engine.compact_all().unwrap();
+    drop(engine);
+    let day = grow(&machine, &settings, &mut world);
+    let (engine, ..) = open_with(&machine, settings.clone());
+    let hours = |engine: &Engine| buckets(engine, "max_over_time", RESOLUTIONS[1], RESOLUTIONS[1]).0;
+    let mut expected = hours(&engine);
+    // histograms are not rolled up, nor is what is beside them
+    expected.retain(|(l, _), _| *l != labels(7));
+    let mut of_day = engine.shared.view().blocks.clone();
+    of_day.retain(|b| b.footer.day == day);
+    let small = of_day.iter().min_by_key(|b| b.footer.samples).unwrap();
+    assert_eq!((of_day.len(), small.footer.samples), (2, 2));
+    let path = small.path.clone();
+    drop(engine);
+    machine.files.refuse(&path, 13, u64::MAX);
+    let (engine, ..) = open_with(&machine, settings.clone());
+    assert_eq!(engine.shared.view().lost.len(), 1);
+    // not before its own time
+    let limit_ms = small.footer.max_ms + DAY_MS;
+    for (now_ms, left) in [(limit_ms, 1), (machine.host().clock.now_ms(), 0)] {
+        engine.expire(now_ms).unwrap();
+        engine.expire(now_ms).unwrap();
+        assert_eq!(engine.shared.view().lost.len(), left);
+    }
+    assert_eq!((engine.stats().files, engine.stats().rollup_files), (0, 4));
+    assert!(!machine.files.exists(&path));
+    machine.files.refuse(&path, 0, 0);
+    for _ in 0..2 {
+        let (engine, _, report) = open_with(&machine, settings.clone());
+        assert_eq!(report.quarantined, []);
+        assert_eq!(hours(&engine), expected);
+        assert_eq!(read_all(&engine, TimeRange::ALL, Want::Samples).1, [""; 0]);
+    }
+}
+
+/// What is read from rollups in vain, because samples are needed after all, does not count.
+#[test]
+fn samples_count_once_where_sums_are_not_exact() {
+    let machine = later(24);
+    let (engine, table, _) = open_with(&machine, rolling());
+    let mut world = World::new();
+    let counted = |engine: &Engine| {
+        let budget = Budget::unlimited();
+        let request = SelectRequest {
+            tenant: TENANT,
+            matchers: &[Matcher::equal("job", "test")],
+            range: TimeRange::new(time(0) - DAY_MS, time(0) + 10 * DAY_MS),
+            hints: Hints {
+                function: "sum_over_time".to_owned(),
+                aligned_ms: RESOLUTIONS[1],
+                ..Hints::default()
+            },
+        };
+        let set = engine.select(&request, &budget).unwrap();
+        let held = budget.used().1;
+        let mut block = SeriesBlock::default();
+        set.read(0, &mut block, &budget).unwrap();
+        (block.at_ms.len(), budget.used().0, held)
+    };
+    // whole numbers until the day's end, then fractions
+    let whole = Step::Floats((0..900).map(|n| (0, n, 40, false)).collect());
+    engine.apply(1, &record(&whole, &table, &mut world).unwrap());
+    engine.seal().unwrap();
+    engine.compact_all().unwrap();
+    let (read, count, _) = counted(&engine);
+    assert!(read < 20 && count == read as u64, "{read} {count}");
+    let fractions = Step::Floats((1000..1900).map(|n| (0, n, 41, false)).collect());
+    engine.apply(2, &record(&fractions, &table, &mut world).unwrap());
+    assert_eq!(counted(&engine), (1800, 1800, 0));
+    engine.seal().unwrap();
+    engine.compact_all().unwrap();
+    assert_eq!(engine.stats().rollup_files, 4);
+    assert_eq!(counted(&engine), (1800, 1800, 0));
+}
+
 /// Without manifests footers tell which rollups count.
 #[test]
 fn footers_tell_which_rollups_count() {
