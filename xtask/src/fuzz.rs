@@ -32,7 +32,7 @@ shown with its query and series made as small as can be.
   --queries N     how many (default 2000)
 
 sim: log and engine on a simulated machine that loses what was not synced, fails where planned, runs full, is killed and
-starts again. A seed that finds something is shown; it belongs into FOUND of crates/store/tests/it/simulation.rs.
+starts again. A seed that finds something is shown; what it found becomes a test of its own.
 
   --seed S        the first seed (default 0)
   --seeds N       how many (default 10000)

@@ -339,8 +339,11 @@ impl<'a> Life<'a> {
                     self.note(position, &item)?;
                     self.engine.apply(position, &item);
                 }
-                // a read that fails is taken for a bad sector; no seal may follow
-                Ok(Delivery::Damaged { .. }) if self.faulty && self.known.reads_fail => {
+                // a read that fails is taken for a bad sector; no seal may follow. Nothing can be read, either, when the
+                // process was stopped while it started
+                Ok(Delivery::Damaged { .. })
+                    if self.faulty && self.known.reads_fail || self.machine.files.stopped() =>
+                {
                     self.stuck = true;
                     return Ok(());
                 }
