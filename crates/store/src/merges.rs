@@ -150,6 +150,7 @@ impl Worker {
                 Ok(Message::All(reply)) => {
                     let done = self.engine.compact_all_at(&self.pace);
                     self.counts.steps.fetch_add(1, Relaxed);
+                    merged = true;
                     let _ = reply.send(match done {
                         _ if self.pace.stop.load(Relaxed) => Err(StoreError::Stopping),
                         Ok(_) => Ok(()),
