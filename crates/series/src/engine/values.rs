@@ -30,12 +30,8 @@ impl Engine {
         let ids = self.of_table(tenant, any_of, budget)?;
         // one view for all: what a merge takes out of level 0 meanwhile is still there, or already above
         let view = self.shared.view();
-        let all = [Vec::new()];
-        let sets = if any_of.is_empty() { &all } else { any_of };
-        let mut warnings = self.ask_files(&view, range, budget, &mut |index, holds| {
-            for matchers in sets {
-                index.values(tenant, name, matchers, &mut *holds, &mut values);
-            }
+        let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |index, matchers, holds| {
+            index.values(tenant, name, matchers, holds, &mut values);
         })?;
         let mut open = self.shared.table.holders(tenant, name, ids.as_deref(), &values);
         // most often the first series of a value is there
@@ -83,12 +79,8 @@ impl Engine {
         let mut names = BTreeSet::new();
         let ids = self.of_table(tenant, any_of, budget)?;
         let view = self.shared.view();
-        let all = [Vec::new()];
-        let sets = if any_of.is_empty() { &all } else { any_of };
-        let mut warnings = self.ask_files(&view, range, budget, &mut |index, holds| {
-            for matchers in sets {
-                index.names(tenant, matchers, &mut *holds, &mut names);
-            }
+        let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |index, matchers, holds| {
+            index.names(tenant, matchers, holds, &mut names);
         })?;
         for (name, holders) in self.shared.table.name_holders(tenant, ids.as_deref(), &names) {
             let mut holders = holders.iter().map(SeriesId);
@@ -128,15 +120,18 @@ impl Engine {
         Ok((!any_of.is_empty()).then(|| ids.into_iter().collect()))
     }
 
-    /// Asks the indexes of files above level 0, with whether a number has samples in the range; returns what the answer
-    /// lacks.
+    /// Asks the indexes of files above level 0, for each of the sets (all series when there is none), with whether a number
+    /// has samples in the range; returns what the answer lacks.
     fn ask_files(
         &self,
         view: &View,
+        any_of: &[Vec<Matcher>],
         range: TimeRange,
         budget: &Budget,
-        ask: &mut dyn FnMut(&Index, &mut Holds<'_>),
+        ask: &mut dyn FnMut(&Index, &[Matcher], &mut Holds<'_>),
     ) -> Result<BTreeSet<String>, SourceError> {
+        let all = [Vec::new()];
+        let sets = if any_of.is_empty() { &all } else { any_of };
         let mut warnings = view.missing(range);
         let alone = view.rollups.iter().filter(|r| r.alone).map(|r| &r.block);
         for block in view.blocks.iter().chain(alone) {
@@ -175,7 +170,9 @@ impl Engine {
                     false
                 })
             };
-            ask(&index, &mut holds);
+            for matchers in sets {
+                ask(&index, matchers, &mut holds);
+            }
             stopped?;
         }
         Ok(warnings)
