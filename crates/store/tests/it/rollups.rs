@@ -488,16 +488,21 @@ fn two_days(store: &mut Store) -> i64 {
     base
 }
 
-#[test]
-fn what_stands_alone_goes_on_answering() {
-    let mut store = Store::new(EngineSettings {
+/// Samples of five days, rollups that outlive them.
+fn outliving() -> Store {
+    Store::new(EngineSettings {
         retention_ms: Some(5 * DAY_MS),
         rollups: RollupKeep {
             minute_ms: Some(30 * DAY_MS),
             hour_ms: Some(FOR_EVER),
         },
         ..EngineSettings::default()
-    });
+    })
+}
+
+#[test]
+fn what_stands_alone_goes_on_answering() {
+    let mut store = outliving();
     let base = two_days(&mut store);
     let queries = [
         "max_over_time(gauge[1h])",
@@ -629,14 +634,7 @@ fn what_comes_again_counts_once() {
 /// A counter that falls more often in an hour than its rollup tells: minutes tell it, and without these an info does.
 #[test]
 fn falls_that_hours_lack_come_from_minutes() {
-    let mut store = Store::new(EngineSettings {
-        retention_ms: Some(5 * DAY_MS),
-        rollups: RollupKeep {
-            minute_ms: Some(30 * DAY_MS),
-            hour_ms: Some(FOR_EVER),
-        },
-        ..EngineSettings::default()
-    });
+    let mut store = outliving();
     let base = (store.now_ms() / DAY_MS - 10) * DAY_MS;
     let rows = (0..DAY_MS / 15_000).flat_map(|i| {
         let row = |n, fall| {
