@@ -8,6 +8,7 @@ mod apply;
 mod changes;
 mod classes;
 mod compact;
+mod found;
 mod last;
 mod open;
 mod order;
@@ -225,6 +226,8 @@ pub(crate) struct Shared {
     pub(crate) chunks: Cache,
     /// Groups that a compaction reads; apart from those that queries read.
     pub(crate) merging: Cache,
+    /// What was found in files and in the table.
+    pub(crate) found: Cache,
     pub(crate) quarantine: Quarantine,
     /// The id of the next block. It only grows, whatever becomes of the blocks.
     pub(crate) next_block: AtomicU64,
@@ -396,7 +399,15 @@ impl Engine {
             rollup_bytes: view.rollups.iter().map(|r| r.block.bytes).sum(),
             head_bytes: self.pool.bytes() + heads().map(|h| h.slot_bytes()).sum::<usize>(),
             table_bytes: self.shared.table.bytes(),
-            cache_bytes: self.shared.indexes.bytes() + self.shared.chunks.bytes() + self.shared.merging.bytes(),
+            cache_bytes: [
+                &self.shared.indexes,
+                &self.shared.chunks,
+                &self.shared.merging,
+                &self.shared.found,
+            ]
+            .map(Cache::bytes)
+            .iter()
+            .sum(),
             tombstones: view.tombstones.len(),
             deltas_skipped: self.deltas_skipped.load(Relaxed),
             deltas_restarted: self.deltas_restarted.load(Relaxed),

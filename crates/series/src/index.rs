@@ -11,8 +11,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use model::{Labels, METRIC_NAME, Matcher, TenantId};
+use model::{Labels, METRIC_NAME, MatchOp, Matcher, TenantId, TimeRange};
 
+use crate::block::Directory;
 use crate::bytes::{Bytes, Malformed, put_text, put_varint};
 
 /// Bytes an index may unpack to.
@@ -336,6 +337,41 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
     if raw.len() == len { Ok(raw) } else { Err(Malformed) }
 }
 
+/// What is known of a symbol: nothing yet, that it is not there, that it is.
+pub(crate) const OPEN: u8 = 0;
+pub(crate) const NO: u8 = 1;
+pub(crate) const YES: u8 = 2;
+
+/// Where in time some chunks lie: the one that begins first and the one that ends last.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    first: TimeRange,
+    last: TimeRange,
+}
+
+impl Span {
+    fn add(span: &mut Option<Span>, range: TimeRange) {
+        let span = span.get_or_insert(Span {
+            first: range,
+            last: range,
+        });
+        if range.start_ms < span.first.start_ms {
+            span.first = range;
+        }
+        if range.end_ms > span.last.end_ms {
+            span.last = range;
+        }
+    }
+
+    /// Whether one of the chunks overlaps the range; `None` when only chunks in between could.
+    pub(crate) fn holds(&self, range: TimeRange) -> Option<bool> {
+        if range.end_ms < self.first.start_ms || range.start_ms > self.last.end_ms {
+            return Some(false);
+        }
+        (self.first.overlaps(&range) || self.last.overlaps(&range)).then_some(true)
+    }
+}
+
 #[derive(Clone)]
 enum Column {
     Constant(u32),
@@ -358,9 +394,61 @@ struct Run {
     labels: Vec<(u32, Column)>,
 }
 
+/// A matcher that is asked about symbols.
+struct Test<'m> {
+    matcher: &'m Matcher,
+    name: Option<u32>,
+    /// Whether sets without the label match.
+    absent: bool,
+    verdicts: Verdicts,
+}
+
+enum Verdicts {
+    /// This symbol alone matches, or none.
+    Only(Option<u32>),
+    /// By symbol: 0 not asked yet, 1 no, 2 yes.
+    Each(Vec<u8>),
+}
+
+impl<'m> Test<'m> {
+    fn new(index: &Index, matcher: &'m Matcher) -> Self {
+        let negative = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
+        let verdicts = match matcher.literals() {
+            Some([one]) if !negative => Verdicts::Only(index.find(one)),
+            Some(listed) => {
+                let mut all = vec![1 + u8::from(negative); index.ends.len()];
+                for symbol in listed.iter().filter_map(|text| index.find(text)) {
+                    all[symbol as usize] = 2 - u8::from(negative);
+                }
+                Verdicts::Each(all)
+            }
+            None => Verdicts::Each(vec![0; index.ends.len()]),
+        };
+        Test {
+            matcher,
+            name: index.find(&matcher.name),
+            absent: matcher.matches_absent(),
+            verdicts,
+        }
+    }
+
+    fn accepts(&mut self, index: &Index, symbol: u32) -> bool {
+        match &mut self.verdicts {
+            Verdicts::Only(wanted) => *wanted == Some(symbol),
+            Verdicts::Each(all) => {
+                let v = &mut all[symbol as usize];
+                if *v == 0 {
+                    *v = 1 + u8::from(self.matcher.matches(index.symbol(symbol)));
+                }
+                *v == 2
+            }
+        }
+    }
+}
+
 /// Label sets read from bytes; a set's number is its place.
 pub(crate) struct Index {
-    text: Vec<u8>,
+    text: String,
     ends: Vec<u32>,
     runs: Vec<Run>,
     len: u32,
@@ -402,6 +490,7 @@ impl Index {
             }
             columns.push(column);
         }
+        let text = String::from_utf8(text).map_err(|_| Malformed)?;
         let mut index = Index {
             bytes: text.len() + n * 4 + columns.iter().map(|c| c.len() * 4).sum::<usize>(),
             text,
@@ -458,7 +547,7 @@ impl Index {
     fn symbol(&self, n: u32) -> &str {
         let n = n as usize;
         let from = if n == 0 { 0 } else { self.ends[n - 1] as usize };
-        std::str::from_utf8(&self.text[from..self.ends[n] as usize]).unwrap_or("")
+        self.text.get(from..self.ends[n] as usize).unwrap_or("")
     }
 
     fn find(&self, text: &str) -> Option<u32> {
@@ -476,19 +565,18 @@ impl Index {
 
     /// Numbers of the tenant's sets that match all matchers, ascending.
     pub(crate) fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Vec<u32> {
-        let names: Vec<Option<u32>> = matchers.iter().map(|m| self.find(&m.name)).collect();
-        // each matcher's verdict per symbol: 0 not asked yet, 1 no, 2 yes
-        let mut verdicts: Vec<Vec<u8>> = vec![Vec::new(); matchers.len()];
+        let mut tests: Vec<Test<'_>> = matchers.iter().map(|m| Test::new(self, m)).collect();
         let mut found = Vec::new();
+        let mut columns: Vec<(usize, &[u32])> = Vec::new();
         'runs: for run in self.runs.iter().filter(|r| r.tenant == tenant) {
-            let mut columns: Vec<(usize, &[u32])> = Vec::new();
-            for (m, matcher) in matchers.iter().enumerate() {
-                let column = run.labels.iter().find(|(name, _)| Some(*name) == names[m]);
+            columns.clear();
+            for (t, test) in tests.iter_mut().enumerate() {
+                let column = run.labels.iter().find(|(name, _)| Some(*name) == test.name);
                 let whole = match column {
-                    None => matcher.matches_absent(),
-                    Some((_, Column::Constant(s))) => self.verdict(&mut verdicts[m], matcher, *s),
+                    None => test.absent,
+                    Some((_, Column::Constant(s))) => test.accepts(self, *s),
                     Some((_, Column::Each(cells))) => {
-                        columns.push((m, cells));
+                        columns.push((t, cells));
                         true
                     }
                 };
@@ -496,12 +584,29 @@ impl Index {
                     continue 'runs;
                 }
             }
+            // what leaves least and costs least comes first
+            columns.sort_by_key(|(t, _)| !matches!(tests[*t].verdicts, Verdicts::Only(_)));
+            let Some((&(t, cells), others)) = columns.split_first() else {
+                found.extend(run.first..run.first + run.count);
+                continue;
+            };
             let before = found.len();
-            found.extend(run.first..run.first + run.count);
-            for (m, cells) in columns {
+            match tests[t].verdicts {
+                Verdicts::Only(None) => continue,
+                Verdicts::Only(Some(wanted)) => {
+                    let places = (run.first..).zip(cells).filter(|(_, s)| **s == wanted);
+                    found.extend(places.map(|(n, _)| n));
+                }
+                Verdicts::Each(_) => {
+                    let test = &mut tests[t];
+                    let places = (run.first..).zip(cells).filter(|(_, s)| test.accepts(self, **s));
+                    found.extend(places.map(|(n, _)| n));
+                }
+            }
+            for &(t, cells) in others {
                 let mut keep = before;
                 for i in before..found.len() {
-                    if self.verdict(&mut verdicts[m], &matchers[m], cells[(found[i] - run.first) as usize]) {
+                    if tests[t].accepts(self, cells[(found[i] - run.first) as usize]) {
                         found[keep] = found[i];
                         keep += 1;
                     }
@@ -512,31 +617,44 @@ impl Index {
         found
     }
 
-    /// Adds the values of a label among the tenant's sets that match all matchers and for whose number `holds` says
-    /// yes; it is asked until it does so, once for each value.
+    /// Symbols there are.
+    pub(crate) fn symbols(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Finds the values of a label among the tenant's sets that match all matchers and for whose number `holds` says yes
+    /// (without it all are): their symbols in `known` become [`YES`]. It is asked until it says so, once for each value, and
+    /// only about those that are [`OPEN`].
     pub(crate) fn values(
         &self,
         tenant: TenantId,
         name: &str,
         matchers: &[Matcher],
-        holds: &mut dyn FnMut(u32) -> bool,
-        values: &mut BTreeSet<String>,
+        mut holds: Option<&mut dyn FnMut(u32) -> bool>,
+        known: &mut [u8],
     ) {
         let Some(name) = self.find(name) else { return };
-        let mut done = vec![false; self.ends.len()];
+        let all = holds.is_none();
+        // a column that runs share tells nothing new where all its series count
+        let mut columns: Vec<*const u32> = Vec::new();
         let mut look = |number: u32, symbol: u32| {
-            if !done[symbol as usize] && holds(number) {
-                done[symbol as usize] = true;
-                if !values.contains(self.symbol(symbol)) {
-                    values.insert(self.symbol(symbol).to_owned());
-                }
+            let known = &mut known[symbol as usize];
+            if *known == OPEN && holds.as_mut().is_none_or(|holds| holds(number)) {
+                *known = YES;
             }
         };
-        let column_of = |run: &Run| run.labels.iter().find(|(n, _)| *n == name).map(|(_, c)| c.clone());
+        let column_of = |run: &'_ Run| run.labels.iter().find(|(n, _)| *n == name).map(|(_, c)| c.clone());
         if matchers.is_empty() {
             for run in self.runs.iter().filter(|r| r.tenant == tenant) {
-                if let Some(column) = column_of(run) {
-                    (0..run.count).for_each(|i| look(run.first + i, column.get(i as usize)));
+                match column_of(run) {
+                    Some(Column::Each(cells)) if all && columns.contains(&cells.as_ptr()) => {}
+                    Some(column) => {
+                        (0..run.count).for_each(|i| look(run.first + i, column.get(i as usize)));
+                        if let Column::Each(cells) = column {
+                            columns.push(cells.as_ptr());
+                        }
+                    }
+                    None => {}
                 }
             }
             return;
@@ -548,6 +666,46 @@ impl Index {
                 look(number, column.get((number - run.first) as usize));
             }
         }
+    }
+
+    /// The texts of the symbols that are known to be there, ascending.
+    pub(crate) fn texts<'i>(&'i self, known: &'i [u8]) -> impl Iterator<Item = &'i str> {
+        let there = known.iter().enumerate().filter(|(_, k)| **k == YES);
+        there.map(|(symbol, _)| self.symbol(symbol as u32))
+    }
+
+    /// For each value of a label among the tenant's sets, by symbol, where in time its chunks lie.
+    pub(crate) fn spans(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        directory: &Directory,
+    ) -> Result<Vec<(u32, Span)>, Malformed> {
+        let Some(name) = self.find(name) else {
+            return Ok(Vec::new());
+        };
+        let mut spans: Vec<Option<Span>> = vec![None; self.ends.len()];
+        let mut runs = self.runs.iter().peekable();
+        let mut column = None;
+        directory.each(|number, chunks| {
+            while runs.next_if(|run| run.first + run.count <= number).is_some() {
+                column = None;
+            }
+            let Some(run) = runs.peek().filter(|run| run.tenant == tenant && run.first <= number) else {
+                return;
+            };
+            let column = column.get_or_insert_with(|| run.labels.iter().find(|(n, _)| *n == name));
+            if let Some((_, column)) = column {
+                let span = &mut spans[column.get((number - run.first) as usize) as usize];
+                for chunk in chunks {
+                    Span::add(span, chunk.range());
+                }
+            }
+        })?;
+        let spans = spans.into_iter().enumerate();
+        Ok(spans
+            .filter_map(|(symbol, span)| Some((symbol as u32, span?)))
+            .collect())
     }
 
     /// Adds the label names of the tenant's sets that match all matchers and for one of whose numbers `holds` says yes.
@@ -575,17 +733,6 @@ impl Index {
                 add(run);
             }
         }
-    }
-
-    fn verdict(&self, known: &mut Vec<u8>, matcher: &Matcher, symbol: u32) -> bool {
-        if known.is_empty() {
-            known.resize(self.ends.len(), 0);
-        }
-        let v = &mut known[symbol as usize];
-        if *v == 0 {
-            *v = 1 + u8::from(matcher.matches(self.symbol(symbol)));
-        }
-        *v == 2
     }
 
     fn run_of(&self, number: u32) -> Option<&Run> {

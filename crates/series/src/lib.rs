@@ -12,6 +12,7 @@ mod head;
 mod index;
 mod manifest;
 mod merge;
+mod question;
 pub mod record;
 pub mod retention;
 mod rollup;

@@ -303,30 +303,67 @@ impl SeriesTable {
         holders.filter(|(_, set)| !set.is_empty()).collect()
     }
 
-    /// The visible series of each value of a label that is not in `known`, ascending; among `ids` (ascending) only,
-    /// where they are given.
-    pub fn holders(
-        &self,
-        tenant: TenantId,
-        name: &str,
-        ids: Option<&[SeriesId]>,
-        known: &BTreeSet<String>,
-    ) -> Vec<(String, Vec<SeriesId>)> {
-        let mut out = Vec::new();
-        let among: Option<roaring::RoaringBitmap> = ids.map(|ids| ids.iter().map(|id| id.0).collect());
+    /// Grows whenever a series becomes visible or ceases to be: while it stays the same, so does what is selected and which
+    /// values labels have.
+    pub(crate) fn version(&self) -> u64 {
+        read(&self.index).version
+    }
+
+    /// Numbers of a label's pairs that visible series have, in the order of the label's values.
+    pub(crate) fn pairs_in_order(&self, tenant: TenantId, name: &str) -> Vec<u32> {
         let (n, pairs) = {
             let index = read(&self.index);
             let Some(&n) = index.tenant(tenant).and_then(|t| t.names.get(name)) else {
-                return out;
+                return Vec::new();
             };
             (n, index.names[n as usize].pairs.clone())
         };
+        let (mut texts, mut places) = (String::new(), Vec::with_capacity(pairs.len()));
         for slice in pairs.chunks(SLICE) {
             let index = read(&self.index);
             for &p in slice {
                 let pair = &index.pairs[p as usize];
+                if pair.name == n && !pair.postings.is_empty() {
+                    let from = texts.len();
+                    texts.push_str(index.value(p));
+                    places.push((from, texts.len(), p));
+                }
+            }
+        }
+        places.sort_unstable_by(|a, b| texts[a.0..a.1].cmp(&texts[b.0..b.1]));
+        places.into_iter().map(|place| place.2).collect()
+    }
+
+    /// The visible series of each value of a label that is not in `known` (ascending); among `ids` (ascending) only, where
+    /// they are given. `pairs`: what [`pairs_in_order`](Self::pairs_in_order) gave; where numbers changed hands since, a
+    /// known value may be among those returned.
+    pub(crate) fn holders(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        ids: Option<&[SeriesId]>,
+        pairs: &[u32],
+        known: &[&str],
+    ) -> Vec<(String, Vec<SeriesId>)> {
+        let mut out = Vec::new();
+        let among: Option<roaring::RoaringBitmap> = ids.map(|ids| ids.iter().map(|id| id.0).collect());
+        let Some(n) = read(&self.index)
+            .tenant(tenant)
+            .and_then(|t| t.names.get(name).copied())
+        else {
+            return out;
+        };
+        let mut known = known.iter().copied().peekable();
+        for slice in pairs.chunks(SLICE) {
+            let index = read(&self.index);
+            for &p in slice {
                 // numbers of pairs may change hands between two locks
-                if pair.name != n || pair.postings.is_empty() || known.contains(index.value(p)) {
+                let Some(pair) = index.pairs.get(p as usize).filter(|pair| pair.name == n) else {
+                    continue;
+                };
+                let value = index.value(p);
+                while known.next_if(|k| *k < value).is_some() {}
+                if known.peek() == Some(&value) || pair.postings.is_empty() {
                     continue;
                 }
                 let mut set = pair.postings.to_set();
@@ -334,7 +371,7 @@ impl SeriesTable {
                     set &= among;
                 }
                 if !set.is_empty() {
-                    out.push((index.value(p).to_owned(), set.iter().map(SeriesId).collect()));
+                    out.push((value.to_owned(), set.iter().map(SeriesId).collect()));
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use host::{Host, patiently};
 
+use super::found::FOUND_BYTES;
 use super::quarantine::{Quarantine, describe};
 use super::view::{Lost, Rollup, View};
 use super::{Engine, EngineSettings, MetadataMap, OpenError, OpenReport, Shared, Writer};
@@ -232,6 +233,7 @@ impl Engine {
             indexes: Cache::new(settings.index_cache_bytes),
             chunks: Cache::new(settings.chunk_cache_bytes),
             merging: Cache::new(settings.merge_cache_bytes),
+            found: Cache::new(FOUND_BYTES),
             quarantine,
             settings,
             next_block: AtomicU64::new(state.next_block),

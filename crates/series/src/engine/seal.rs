@@ -308,6 +308,7 @@ impl Engine {
         for id in remove.iter().copied().chain(rollups_gone.iter().map(|r| r.block.id())) {
             s.indexes.forget(id);
             s.chunks.forget(id);
+            s.found.forget(id);
         }
         dropped.extend(rollups_gone.iter().map(|r| r.block.path.clone()));
         self.unlink(writer, dropped);

@@ -395,7 +395,7 @@ impl Selection {
             };
             let entries = entries.get_or_insert_with(|| (0..self.ids.len()).map(|i| (self.labels(i), i)).collect());
             let mut column = vec![NONE; self.ids.len()];
-            for number in index.select(self.tenant, &self.matchers) {
+            for &number in &self.shared.select_in(block, &index, self.tenant, &self.matchers).list {
                 if let Some(&entry) = entries.get(&index.labels(number)) {
                     column[entry] = number;
                 }

@@ -23,14 +23,13 @@ const NONE: Number = Number::MAX;
 impl Engine {
     pub(super) fn selection(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Selection, SourceError> {
         let (tenant, range, want) = (request.tenant, request.range, request.hints.want);
-        let table = &self.shared.table;
         let shown = self.shown.load(Relaxed);
-        let mut ids = table.select(tenant, request.matchers, budget)?;
+        let mut ids = self.shared.select_of_table(tenant, request.matchers, budget)?;
         let gate = self.read_gate();
         let view = self.shared.view();
         if self.shown.load(Relaxed) != shown {
             // a batch that brought new series came in between: see it whole
-            ids = table.select(tenant, request.matchers, budget)?;
+            ids = self.shared.select_of_table(tenant, request.matchers, budget)?;
         }
         // told before the memory is taken; whoever holds the selection charges for it
         let bytes = Selection::bytes_of(ids.len(), view.blocks.len().min(2)) as u64;
@@ -156,7 +155,7 @@ impl Engine {
             budget.bytes(own)?;
             let mut column = vec![NONE; s.ids.len()];
             let known = block.known_ids(self.shared.table.freed(), index.len());
-            for number in index.select(s.tenant, matchers) {
+            for &number in &self.shared.select_in(block, &index, s.tenant, matchers).list {
                 let id = known.get(number).or_else(|| {
                     bytes.clear();
                     index.write_labels(number, &mut bytes);

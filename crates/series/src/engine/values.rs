@@ -6,14 +6,25 @@ use model::{Budget, Found, Matcher, SeriesId, SourceError, TenantId, TimeRange};
 use super::Engine;
 use super::selection::Selection;
 use super::view::View;
-use crate::block::{ReadError, Seen};
-use crate::index::Index;
+use crate::block::{Block, Directory, ReadError, Seen};
+use crate::index::{Index, NO, OPEN, YES};
 
 /// Series looked at between two looks at the budget.
 const SLICE: usize = 1024;
 
 /// Whether a number of a file has samples in the range asked for.
 type Holds<'a> = dyn FnMut(u32) -> bool + 'a;
+
+/// What is asked of a file, for these sets of matchers.
+type Ask<'a> = dyn FnMut(&File<'_>, &[Vec<Matcher>], &mut Holds<'_>) + 'a;
+
+/// A file that is asked.
+struct File<'a> {
+    block: &'a Block,
+    index: Arc<Index>,
+    /// `None` when the range covers the file: all its series have samples there.
+    directory: Option<Arc<Directory>>,
+}
 
 impl Engine {
     /// Values of a label among series with samples in the range, as far as the bounds of chunks tell: a value is found
@@ -26,14 +37,36 @@ impl Engine {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Found<String>, SourceError> {
-        let mut values = BTreeSet::new();
         let ids = self.of_table(tenant, any_of, budget)?;
         // one view for all: what a merge takes out of level 0 meanwhile is still there, or already above
         let view = self.shared.view();
-        let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |index, matchers, holds| {
-            index.values(tenant, name, matchers, holds, &mut values);
+        let mut files: Vec<(Arc<Index>, Vec<u8>)> = Vec::new();
+        let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |file, sets, holds| {
+            let (index, directory) = (&file.index, file.directory.as_deref());
+            let mut known = vec![OPEN; index.symbols()];
+            if let Some(directory) = directory.filter(|_| any_of.is_empty())
+                && let Some(spans) = self.shared.spans(file.block, index, directory, tenant, name)
+            {
+                spans.look(range, |symbol, there| {
+                    known[symbol as usize] = if there { YES } else { NO }
+                });
+            }
+            for matchers in sets {
+                let holds: Option<&mut Holds<'_>> = directory.is_some().then_some(&mut *holds);
+                index.values(tenant, name, matchers, holds, &mut known);
+            }
+            files.push((Arc::clone(index), known));
         })?;
-        let mut open = self.shared.table.holders(tenant, name, ids.as_deref(), &values);
+        let mut in_files: Vec<&str> = files.iter().flat_map(|(index, known)| index.texts(known)).collect();
+        if files.len() > 1 {
+            // made of ascending runs, which this sort takes up as they are
+            in_files.sort();
+            in_files.dedup();
+        }
+        let mut values = BTreeSet::new();
+        let pairs = self.shared.pairs_in_order(tenant, name);
+        let table = &self.shared.table;
+        let mut open = table.holders(tenant, name, ids.as_deref(), &pairs.list, &in_files);
         // most often the first series of a value is there
         for tried in [1, usize::MAX] {
             let mut asked: Vec<(SeriesId, usize)> = open
@@ -62,8 +95,14 @@ impl Engine {
                 break;
             }
         }
+        let mut items: Vec<String> = in_files.into_iter().map(str::to_owned).collect();
+        if !values.is_empty() {
+            items.extend(values);
+            items.sort();
+            items.dedup();
+        }
         Ok(Found {
-            items: values.into_iter().collect(),
+            items,
             warnings: warnings.into_iter().collect(),
         })
     }
@@ -79,8 +118,10 @@ impl Engine {
         let mut names = BTreeSet::new();
         let ids = self.of_table(tenant, any_of, budget)?;
         let view = self.shared.view();
-        let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |index, matchers, holds| {
-            index.names(tenant, matchers, holds, &mut names);
+        let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |file, sets, holds| {
+            for matchers in sets {
+                file.index.names(tenant, matchers, holds, &mut names);
+            }
         })?;
         for (name, holders) in self.shared.table.name_holders(tenant, ids.as_deref(), &names) {
             let mut holders = holders.iter().map(SeriesId);
@@ -115,23 +156,23 @@ impl Engine {
     ) -> Result<Option<Vec<SeriesId>>, SourceError> {
         let mut ids = BTreeSet::new();
         for matchers in any_of {
-            ids.extend(self.shared.table.select(tenant, matchers, budget)?);
+            ids.extend(self.shared.select_of_table(tenant, matchers, budget)?);
         }
         Ok((!any_of.is_empty()).then(|| ids.into_iter().collect()))
     }
 
-    /// Asks the indexes of files above level 0, for each of the sets (all series when there is none), with whether a number
-    /// has samples in the range; returns what the answer lacks.
+    /// Asks about files above level 0, with the sets (one that all series match when there is none) and whether a number has
+    /// samples in the range; returns what the answer lacks.
     fn ask_files(
         &self,
         view: &View,
         any_of: &[Vec<Matcher>],
         range: TimeRange,
         budget: &Budget,
-        ask: &mut dyn FnMut(&Index, &[Matcher], &mut Holds<'_>),
+        ask: &mut Ask<'_>,
     ) -> Result<BTreeSet<String>, SourceError> {
         let all = [Vec::new()];
-        let sets = if any_of.is_empty() { &all } else { any_of };
+        let sets = if any_of.is_empty() { &all[..] } else { any_of };
         let mut warnings = view.missing(range);
         let alone = view.rollups.iter().filter(|r| r.alone).map(|r| &r.block);
         for block in view.blocks.iter().chain(alone) {
@@ -145,10 +186,14 @@ impl Engine {
                 } else {
                     Some(block.directory(&self.shared.indexes)?)
                 };
-                Ok((index, directory))
+                Ok(File {
+                    block,
+                    index,
+                    directory,
+                })
             });
-            let (index, directory) = match parts {
-                Ok(parts) => parts,
+            let file = match parts {
+                Ok(file) => file,
                 Err(ReadError::Io(e)) => return Err(SourceError::Io(format!("{}: {e}", block.path.display()))),
                 Err(e) => {
                     warnings.insert(self.shared.quarantine.block(block, &e));
@@ -162,7 +207,7 @@ impl Engine {
                 if looked_at % SLICE == 0 {
                     stopped = std::mem::replace(&mut stopped, Ok(())).and_then(|()| budget.check());
                 }
-                let Some(directory) = &directory else { return true };
+                let Some(directory) = &file.directory else { return true };
                 directory.holds(number, range, &mut seen).unwrap_or_else(|_| {
                     let s = block.footer.directory;
                     let error = ReadError::Damaged("directory", s.offset, s.len);
@@ -170,9 +215,7 @@ impl Engine {
                     false
                 })
             };
-            for matchers in sets {
-                ask(&index, matchers, &mut holds);
-            }
+            ask(&file, sets, &mut holds);
             stopped?;
         }
         Ok(warnings)

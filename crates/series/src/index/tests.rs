@@ -8,9 +8,21 @@ fn sets() -> impl Strategy<Value = Vec<(u32, Labels)>> {
     prop::collection::vec((0..3u32, labels.prop_map(|m| Labels::from_pairs(m.iter()))), 0..40)
 }
 
+/// Values and expressions of all kinds.
+fn values() -> impl Strategy<Value = String> {
+    let expressions = ["a|b", "ab|c|", "a.*", ".+b", ".*a.*", "[ab]", ".*", ".+", "(a|b)c?"].map(String::from);
+    prop_oneof!["[a-c]{0,2}", proptest::sample::select(expressions.to_vec())]
+}
+
 proptest! {
     #[test]
-    fn sets_come_back_in_order_and_match(sets in sets(), name in "[A-Za-z_]{1,2}", value in "[a-c]{0,2}") {
+    fn sets_come_back_in_order_and_match(
+        sets in sets(),
+        name in "[A-Za-z_]{1,2}",
+        value in values(),
+        other in "[A-Za-z_]{1,2}",
+        another in values(),
+    ) {
         let mut builder = IndexBuilder::default();
         for (tenant, labels) in &sets {
             builder.add(TenantId(*tenant), labels.as_bytes()).unwrap();
@@ -30,7 +42,13 @@ proptest! {
                 .filter(|(_, (t, l))| t.0 == 1 && m[0].matches(l.get(&name).unwrap_or("")))
                 .map(|(i, _)| i as u32)
                 .collect();
-            prop_assert_eq!(index.select(TenantId(1), &m), wanted);
+            prop_assert_eq!(index.select(TenantId(1), &m), &wanted[..]);
+            for op in [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex] {
+                let both = [m[0].clone(), Matcher::new(&other, op, &another).unwrap()];
+                let second = |n: &u32| both[1].matches(expected[*n as usize].1.get(&other).unwrap_or(""));
+                let wanted: Vec<u32> = wanted.iter().copied().filter(second).collect();
+                prop_assert_eq!(index.select(TenantId(1), &both), wanted);
+            }
         }
     }
 

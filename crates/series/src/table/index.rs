@@ -73,6 +73,8 @@ pub(super) struct Index {
     free: Vec<u32>,
     /// Ids that were given again.
     pub(super) given_again: u64,
+    /// Grows whenever a series becomes visible or ceases to be, and when numbers of pairs change hands.
+    pub(super) version: u64,
     retired: HashMap<u32, u64>,
     /// The pairs found for the series looked up last; the next series often shares most.
     last: Vec<u32>,
@@ -471,6 +473,7 @@ impl Index {
                 }
             }
         }
+        self.version += u64::from(!all.is_empty());
         for r in runs {
             self.pairs[r.pair as usize].postings.insert(r.first, r.last);
         }
@@ -513,6 +516,7 @@ impl Index {
             }
             self.tenants[s.tenant as usize].all.remove(id.0);
         }
+        self.version += 1;
         self.series[id.index()].state = State::Retired;
         self.retired.insert(id.0, position);
     }
@@ -527,6 +531,7 @@ impl Index {
             .collect();
         // given again from the end: ascending
         ids.sort_unstable_by(|a, b| b.cmp(a));
+        self.version += u64::from(!ids.is_empty());
         for &id in &ids {
             self.retired.remove(&id);
             self.free_series(SeriesId(id));

@@ -11,67 +11,6 @@ use super::read;
 /// Values looked at under one lock.
 const SLICE: usize = 2048;
 
-/// Characters with a meaning in regular expressions.
-const META: &str = r"\.+*?()|[]{}^$";
-
-/// What can be told about a regular expression without running it.
-enum Shape<'a> {
-    /// One of these texts and nothing else.
-    Literals(Vec<&'a str>),
-    /// Begins with the text; `open`: anything may follow, `some`: something must.
-    Prefix { text: &'a str, open: bool, some: bool },
-}
-
-fn shape(pattern: &str) -> Shape<'_> {
-    let literal = |t: &str| !t.contains(|c| META.contains(c));
-    let inner = pattern
-        .strip_prefix('(')
-        .and_then(|p| p.strip_suffix(')'))
-        .unwrap_or(pattern);
-    if inner.split('|').all(literal) {
-        return Shape::Literals(inner.split('|').collect());
-    }
-    if pattern.contains('|') {
-        return Shape::Prefix {
-            text: "",
-            open: false,
-            some: false,
-        };
-    }
-    let end = pattern.find(|c| META.contains(c)).unwrap_or(pattern.len());
-    let (mut text, rest) = pattern.split_at(end);
-    if rest.starts_with(['*', '?', '{']) {
-        // the last character may be absent
-        let mut chars = text.chars();
-        chars.next_back();
-        text = chars.as_str();
-    }
-    Shape::Prefix {
-        text,
-        open: rest == ".*",
-        some: rest == ".+",
-    }
-}
-
-/// Whether `value` matches, the cheap tests first.
-fn accepts(matcher: &Matcher, shape: &Shape<'_>, value: &str) -> bool {
-    let hit = match shape {
-        Shape::Literals(l) => l.contains(&value),
-        Shape::Prefix { text, open, some } => {
-            if !value.starts_with(text) {
-                false
-            } else if *open {
-                true
-            } else if *some {
-                value.len() > text.len()
-            } else {
-                return matcher.matches(value);
-            }
-        }
-    };
-    hit != (matcher.op == MatchOp::NotRegex)
-}
-
 /// Visible series of a tenant that match all matchers. The lock is held for a slice of work at a time; series that
 /// appear or go in between may or may not be in the answer.
 pub(super) fn select(
@@ -151,7 +90,6 @@ fn regex(
     wanted: &mut Option<RoaringBitmap>,
     budget: &Budget,
 ) -> Result<(), BudgetError> {
-    let shape = shape(&m.value);
     let absent = m.matches_absent();
     let (name, pairs) = {
         let index = read(lock);
@@ -174,9 +112,9 @@ fn regex(
             && w.len() < list.len() as u64 / 2
         {
             drop(index);
-            return one_by_one(lock, name, m, &shape, w, budget);
+            return one_by_one(lock, name, m, w, budget);
         }
-        if let (Shape::Literals(l), MatchOp::Regex, false) = (&shape, m.op, absent) {
+        if let (Some(l), MatchOp::Regex, false) = (m.literals(), m.op, absent) {
             let slot = index.names[name as usize].tenant;
             let mut found: Vec<u32> = l.iter().filter_map(|v| index.find_value(slot, &m.name, v)).collect();
             found.sort_unstable();
@@ -193,7 +131,7 @@ fn regex(
         let index = read(lock);
         for &p in slice {
             let pair = &index.pairs[p as usize];
-            if pair.name == name && !pair.postings.is_empty() && accepts(m, &shape, index.value(p)) != absent {
+            if pair.name == name && !pair.postings.is_empty() && m.matches(index.value(p)) != absent {
                 pair.postings.add_to(&mut union);
             }
         }
@@ -211,7 +149,6 @@ fn one_by_one(
     lock: &RwLock<Index>,
     name: u32,
     m: &Matcher,
-    shape: &Shape<'_>,
     wanted: &mut RoaringBitmap,
     budget: &Budget,
 ) -> Result<(), BudgetError> {
@@ -230,7 +167,7 @@ fn one_by_one(
                 None => m.matches_absent(),
                 Some(p) if p == last.0 => last.1,
                 Some(p) => {
-                    last = (p, accepts(m, shape, index.value(p)));
+                    last = (p, m.matches(index.value(p)));
                     last.1
                 }
             };

@@ -400,3 +400,37 @@ fn a_metric_has_a_budget_and_a_label_to_blame() {
     );
     assert_eq!(t.blame(T, Some("none")), None);
 }
+
+#[test]
+fn the_version_tells_what_may_be_kept() {
+    let t = table();
+    let ids: Vec<SeriesId> = ["b", "c", "a"].map(|v| add(&t, &[("l", v)])).into();
+    let look =
+        |known: &[&str]| -> Vec<(String, Vec<SeriesId>)> { t.holders(T, "l", None, &t.pairs_in_order(T, "l"), known) };
+    let before = t.version();
+    assert_eq!(look(&[]), []);
+    t.set_visible(&ids[..2]);
+    let shown = t.version();
+    assert!(shown > before);
+    t.set_visible(&ids[..2]);
+    assert_eq!(t.version(), shown, "they were visible already");
+    t.set_visible(&ids);
+    assert!(t.version() > shown);
+    let of = |v: &str, n: usize| (v.to_owned(), vec![ids[n]]);
+    assert_eq!(look(&[]), [of("a", 2), of("b", 0), of("c", 1)]);
+    assert_eq!(look(&["0", "aa", "b", "d"]), [of("a", 2), of("c", 1)]);
+    assert_eq!(look(&["a", "b", "c"]), []);
+    let pairs = t.pairs_in_order(T, "l");
+    let before = t.version();
+    t.retire(&ids[..1], 5);
+    let retired = t.version();
+    assert!(retired > before);
+    assert_eq!(look(&[]), [of("a", 2), of("c", 1)]);
+    assert_eq!(t.reuse_up_to(5), 1);
+    assert!(t.version() > retired);
+    // the pair's number is given to another value: an order from before may name a known value, and never hides one
+    let other = add(&t, &[("l", "z")]);
+    t.set_visible(&[other]);
+    let found = t.holders(T, "l", None, &pairs, &["c"]);
+    assert_eq!(found.iter().map(|f| &*f.0).collect::<Vec<_>>(), ["a", "z", "c"]);
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use host::sim::Machine;
 use model::{
-    Batch, Budget, Delete, Exemplar, Hints, Histogram, HistogramRow, Labels, Matcher, Record, SampleSource,
+    Batch, Budget, Delete, Exemplar, Hints, Histogram, HistogramRow, Labels, MatchOp, Matcher, Record, SampleSource,
     SelectRequest, SeriesBlock, Span, TenantId, TimeRange, Want,
 };
 use proptest::prelude::*;
@@ -224,6 +224,7 @@ pub(super) fn check(engine: &Engine, world: &World) {
     for range in [
         TimeRange::ALL,
         TimeRange::new(time(10), time(40)),
+        TimeRange::new(time(30), time(31)),
         TimeRange::new(time(900), time(2000)),
     ] {
         let expected = within(world, range);
@@ -240,9 +241,14 @@ pub(super) fn check(engine: &Engine, world: &World) {
             vec![Matcher::equal("__name__", "metric_1")],
             vec![Matcher::equal("instance", "host-0")],
         ];
-        for any_of in [&[][..], &some] {
+        let expression = [vec![Matcher::new("instance", MatchOp::Regex, ".+[12]").unwrap()]];
+        for any_of in [&[][..], &some, &expression] {
             let budget = Budget::unlimited();
+            let all = series.items.iter();
             let series = engine.series(TENANT, any_of, range, &budget).unwrap();
+            let fits = |m: &Matcher, l: &Labels| m.matches(l.get(&m.name).unwrap_or(""));
+            let any = |l: &&Labels| any_of.is_empty() || any_of.iter().any(|all| all.iter().all(|m| fits(m, l)));
+            assert_eq!(series.items, all.filter(any).cloned().collect::<Vec<_>>(), "{any_of:?}");
             let names: BTreeSet<String> = series
                 .items
                 .iter()
