@@ -366,12 +366,64 @@ impl SeriesTable {
                 if known.peek() == Some(&value) || pair.postings.is_empty() {
                     continue;
                 }
-                let mut set = pair.postings.to_set();
-                if let Some(among) = &among {
-                    set &= among;
+                let ids = match &among {
+                    None => pair.postings.ids(),
+                    Some(among) => (pair.postings.to_set() & among).iter().map(SeriesId).collect(),
+                };
+                if !ids.is_empty() {
+                    out.push((value.to_owned(), ids));
                 }
-                if !set.is_empty() {
-                    out.push((value.to_owned(), set.iter().map(SeriesId).collect()));
+            }
+        }
+        out
+    }
+
+    /// Values of a label, among series that are visible or not.
+    pub(crate) fn values_of(&self, tenant: TenantId, name: &str) -> usize {
+        let index = read(&self.index);
+        let name = index.tenant(tenant).and_then(|t| t.names.get(name));
+        name.map_or(0, |n| index.names[*n as usize].pairs.len())
+    }
+
+    /// The same as [`holders`](Self::holders) among `ids`, found by looking at each of them; a value may be there more than
+    /// once.
+    pub(crate) fn holders_among(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        ids: &[SeriesId],
+        known: &[&str],
+    ) -> Vec<(String, Vec<SeriesId>)> {
+        let mut out: Vec<(String, Vec<SeriesId>)> = Vec::new();
+        let Some(n) = read(&self.index)
+            .tenant(tenant)
+            .and_then(|t| t.names.get(name).copied())
+        else {
+            return out;
+        };
+        // where in `out` a pair is, unless it is known
+        let mut places: HashMap<u32, Option<usize>> = HashMap::new();
+        let mut freed = self.freed();
+        for slice in ids.chunks(SLICE) {
+            let index = read(&self.index);
+            if self.freed() != freed {
+                freed = self.freed();
+                places.clear();
+            }
+            for &id in slice {
+                let mut pairs = index.pairs_of(id).iter().copied();
+                let Some(p) = pairs.find(|&p| index.pairs[p as usize].name == n) else {
+                    continue;
+                };
+                let place = *places.entry(p).or_insert_with(|| {
+                    let value = index.value(p);
+                    known.binary_search(&value).is_err().then(|| {
+                        out.push((value.to_owned(), Vec::new()));
+                        out.len() - 1
+                    })
+                });
+                if let Some(place) = place {
+                    out[place].1.push(id);
                 }
             }
         }

@@ -462,10 +462,15 @@ impl Selection {
             self.read_rolled(index, &mut block, budget)?;
             return Ok(!block.is_empty());
         }
-        self.chunks(index, self.range, |_, _, _| {
-            found = true;
-            Ok(())
-        })?;
+        for source in &self.sources {
+            self.chunks_of([source], index, self.range, |_, _, _| {
+                found = true;
+                Ok(())
+            })?;
+            if found {
+                break;
+            }
+        }
         if found && plain {
             return Ok(true);
         }

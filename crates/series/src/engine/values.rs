@@ -64,9 +64,14 @@ impl Engine {
             in_files.dedup();
         }
         let mut values = BTreeSet::new();
-        let pairs = self.shared.pairs_in_order(tenant, name);
         let table = &self.shared.table;
-        let mut open = table.holders(tenant, name, ids.as_deref(), &pairs.list, &in_files);
+        let mut open = match &ids {
+            Some(ids) if ids.len() < table.values_of(tenant, name) => table.holders_among(tenant, name, ids, &in_files),
+            _ => {
+                let pairs = self.shared.pairs_in_order(tenant, name);
+                table.holders(tenant, name, ids.as_deref(), &pairs.list, &in_files)
+            }
+        };
         // most often the first series of a value is there
         for tried in [1, usize::MAX] {
             let mut asked: Vec<(SeriesId, usize)> = open

@@ -1,5 +1,6 @@
 //! Sets of series ids, small where they are small: most label pairs belong to one series or to very many.
 
+use model::SeriesId;
 use roaring::RoaringBitmap;
 
 /// Ids a sorted list holds; above it is a bitmap.
@@ -89,6 +90,16 @@ impl Postings {
                 self.add_to(&mut set);
                 set
             }
+        }
+    }
+
+    /// The ids, ascending.
+    pub(super) fn ids(&self) -> Vec<SeriesId> {
+        match self {
+            Postings::Empty => Vec::new(),
+            Postings::One(id) => vec![SeriesId(*id)],
+            Postings::List(l) => l.iter().copied().map(SeriesId).collect(),
+            Postings::Set(s) => s.iter().map(SeriesId).collect(),
         }
     }
 

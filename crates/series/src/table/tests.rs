@@ -420,6 +420,9 @@ fn the_version_tells_what_may_be_kept() {
     assert_eq!(look(&[]), [of("a", 2), of("b", 0), of("c", 1)]);
     assert_eq!(look(&["0", "aa", "b", "d"]), [of("a", 2), of("c", 1)]);
     assert_eq!(look(&["a", "b", "c"]), []);
+    let among = |ids: &[SeriesId], known: &[&str]| t.holders_among(T, "l", ids, known);
+    assert_eq!(among(&ids[1..], &["0", "a"]), [of("c", 1)]);
+    assert_eq!(among(&ids, &[]), [of("b", 0), of("c", 1), of("a", 2)]);
     let pairs = t.pairs_in_order(T, "l");
     let before = t.version();
     t.retire(&ids[..1], 5);
