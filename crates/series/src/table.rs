@@ -81,6 +81,12 @@ pub struct Session<'a> {
     held: Held<'a>,
 }
 
+/// Brings in series by the numbers of their label pairs. It holds the lock over labels.
+pub(crate) struct Register<'a> {
+    index: RwLockWriteGuard<'a, Index>,
+    tenant: u32,
+}
+
 enum Held<'a> {
     Nothing,
     Read(RwLockReadGuard<'a, Spellings>),
@@ -125,24 +131,16 @@ impl SeriesTable {
         write(&self.index).intern(tenant, labels, limit)
     }
 
-    /// The series of pairs that [`pairs_of`](Self::pairs_of) gave for series of this tenant, in the order of canonical labels.
-    /// `None` when [`freed`](Self::freed) is not `freed` any more: the numbers may mean others then.
-    pub(crate) fn intern_pairs(
-        &self,
-        tenant: TenantId,
-        pairs: &[u32],
-        freed: u64,
-    ) -> Option<Result<SeriesId, TableFull>> {
+    /// Series that come in many at once. `None` when [`freed`](Self::freed) is not `freed` any more: numbers of pairs that
+    /// the caller keeps may mean others then.
+    pub(crate) fn register(&self, tenant: TenantId, freed: u64) -> Option<Register<'_>> {
         let mut index = write(&self.index);
         // it only changes under this lock
-        (self.freed() == freed).then(|| index.intern_pairs(tenant, pairs))
-    }
-
-    /// Replaces `pairs` by the numbers of the series' label pairs, in the order of its labels; good until
-    /// [`freed`](Self::freed) grows.
-    pub(crate) fn pairs_of(&self, id: SeriesId, pairs: &mut Vec<u32>) {
-        pairs.clear();
-        pairs.extend_from_slice(read(&self.index).pairs_of(id));
+        if self.freed() != freed {
+            return None;
+        }
+        let tenant = index.tenant_slot(tenant);
+        Some(Register { index, tenant })
     }
 
     /// The series of canonical label bytes, when there is one.
@@ -682,6 +680,25 @@ impl SeriesTable {
     pub fn bytes(&self) -> usize {
         let spellings = read(&self.spellings).bytes();
         spellings + read(&self.index).bytes()
+    }
+}
+
+impl Register<'_> {
+    /// Whether so many series with so many label pairs in all can be added.
+    pub(crate) fn has_room_for(&self, series: usize, pairs: usize) -> bool {
+        self.index.has_room_for(series, pairs)
+    }
+
+    /// The number of a label pair by its canonical bytes, made when it is new; good until [`SeriesTable::freed`] grows.
+    /// A series of it must come before this is dropped. `None` when the bytes are not of a pair.
+    pub(crate) fn pair(&mut self, text: &[u8]) -> Option<u32> {
+        self.index.intern_pair(self.tenant, text)
+    }
+
+    /// Appends the series of lists of pairs, one behind the other in `pairs`, each up to its place in `ends` and in the
+    /// order of canonical labels, to `ids`. [`has_room_for`](Self::has_room_for) has said yes to them.
+    pub(crate) fn series(&mut self, pairs: &[u32], ends: &[u32], ids: &mut Vec<SeriesId>) {
+        self.index.intern_lists(self.tenant, pairs, ends, ids);
     }
 }
 

@@ -202,11 +202,8 @@ impl Decoder {
                             value: 0,
                         });
                     }
-                    for i in 0..len {
-                        floats
-                            .series
-                            .push(self.known.series(first.wrapping_add(i * step), tenant, &self.table)?);
-                    }
+                    self.known
+                        .run(first, len, step, tenant, &self.table, &mut floats.series)?;
                     expected = first.wrapping_add((len - 1) * step).wrapping_add(1) as i64;
                 }
             }

@@ -6,7 +6,7 @@ use model::{Labels, SeriesId, TenantId};
 
 use super::RecordError;
 use crate::chunk::cursor::{Cursor, put_text, put_varint, put_zigzag};
-use crate::table::SeriesTable;
+use crate::table::{Register, SeriesTable};
 
 /// Numbers that may be missing before a section: those of lost records.
 const GAP_MAX: usize = 1 << 20;
@@ -120,11 +120,27 @@ pub(super) struct Known {
     series: Vec<(u32, u32, u32)>,
     lists: Vec<u32>,
     ids: Vec<u32>,
-    /// Names of the label set that was checked last: the next most often has the same.
-    checked: Vec<u32>,
+    /// Names of the label sets that were checked last, newest first: the next most often has the same.
+    checked: Vec<Vec<u32>>,
     labels: Vec<u8>,
-    found: Vec<u32>,
+    group: Group,
 }
+
+/// Series that go into the table together.
+#[derive(Default)]
+struct Group {
+    numbers: Vec<usize>,
+    /// Their pairs in the table.
+    pairs: Vec<u32>,
+    ends: Vec<u32>,
+    ids: Vec<SeriesId>,
+}
+
+/// Series of a group, and of one holding of the table's lock.
+const GROUP: usize = 64;
+const TURN: usize = 1024;
+/// Sets of names that count as checked.
+const CHECKED_MAX: usize = 8;
 
 impl Known {
     pub(super) fn clear(&mut self) {
@@ -257,61 +273,168 @@ impl Known {
         }
     }
 
+    /// Appends the series of `len` scope numbers from `first` on to `out`; `step` is 1, or 0 when it is one number again
+    /// and again.
+    pub(super) fn run(
+        &mut self,
+        first: u64,
+        len: u64,
+        step: u64,
+        tenant: TenantId,
+        table: &SeriesTable,
+        out: &mut Vec<SeriesId>,
+    ) -> Result<(), RecordError> {
+        let last = first.saturating_add(len.saturating_mul(step));
+        if step == 1 && last <= self.ids.len() as u64 {
+            // what cannot be registered is left to be told of below
+            self.register(first as usize..last as usize, tenant, table);
+        }
+        for i in 0..len {
+            out.push(self.series(first.wrapping_add(i * step), tenant, table)?);
+        }
+        Ok(())
+    }
+
     fn intern(&mut self, number: u64, tenant: TenantId, table: &SeriesTable) -> Result<SeriesId, RecordError> {
         let lost = RecordError::Undefined { number };
-        let Some(&(owner, at, len)) = usize::try_from(number).ok().and_then(|n| self.series.get(n)) else {
+        let Some(at) = usize::try_from(number).ok().filter(|n| *n < self.series.len()) else {
             return Err(lost);
         };
+        let (owner, _, len) = self.series[at];
         if len == 0 || owner != tenant.0 {
             return Err(lost);
         }
+        if !self.pairs_there(at) {
+            return Err(lost);
+        }
+        if !self.is_canonical(at) {
+            return Err(RecordError::Labels);
+        }
+        self.register(at..at + 1, tenant, table);
+        match self.ids[at] {
+            UNDEFINED => Err(RecordError::Field {
+                field: "count of series in this process",
+                value: number,
+            }),
+            id => Ok(SeriesId(id)),
+        }
+    }
+
+    fn list(&self, number: usize) -> &[u32] {
+        let (_, at, len) = self.series[number];
+        &self.lists[at as usize..(at + len) as usize]
+    }
+
+    fn pairs_there(&self, number: usize) -> bool {
+        let there = |p: &u32| self.pairs.get(*p as usize).is_some_and(|p| p.1 > 0);
+        self.list(number).iter().all(there)
+    }
+
+    /// Whether the labels of a series, whose pairs are there, are in canonical order: pairs are text with a name and a
+    /// value, so that nothing else is to be checked.
+    fn is_canonical(&mut self, number: usize) -> bool {
+        let (_, at, len) = self.series[number];
         let list = &self.lists[at as usize..(at + len) as usize];
-        if self.tenant != Some(tenant) {
-            self.tenant = Some(tenant);
-            self.in_table.fill(UNDEFINED);
+        let names = || list.iter().map(|p| self.pairs[*p as usize].2);
+        let same = |checked: &Vec<u32>| checked.len() == list.len() && checked.iter().copied().eq(names());
+        match self.checked.iter().position(same) {
+            Some(0) => return true,
+            Some(i) => {
+                self.checked.swap(0, i);
+                return true;
+            }
+            None => {}
         }
         self.labels.clear();
-        self.found.clear();
-        let mut same = self.checked.len() == list.len();
-        for (i, p) in list.iter().enumerate() {
-            let Some(&(_, _, name)) = self.pairs.get(*p as usize).filter(|p| p.1 > 0) else {
-                return Err(lost);
-            };
-            same = same && self.checked[i] == name;
-            self.found.push(self.in_table[*p as usize]);
-        }
-        let full = |_| RecordError::Field {
-            field: "count of series in this process",
-            value: number,
-        };
-        // pairs are text with a name and a value; what else makes a label set canonical is the order of its names
-        if same
-            && !self.found.contains(&UNDEFINED)
-            && let Some(id) = table.intern_pairs(tenant, &self.found, self.freed)
-        {
-            let id = id.map_err(full)?;
-            self.ids[number as usize] = id.0;
-            return Ok(id);
-        }
         for p in list {
             let (text, len, _) = self.pairs[*p as usize];
             self.labels
                 .extend_from_slice(&self.texts[text as usize..(text + len) as usize]);
         }
-        if !same {
-            Labels::from_bytes(&self.labels).map_err(|_| RecordError::Labels)?;
-            let names = list.iter().map(|p| self.pairs[*p as usize].2);
-            self.checked.clear();
-            self.checked.extend(names);
+        if Labels::from_bytes(&self.labels).is_err() {
+            return false;
         }
-        let id = table.intern(tenant, &self.labels, None).map_err(full)?;
-        table.pairs_of(id, &mut self.found);
-        if self.found.len() == list.len() {
-            for (p, n) in list.iter().zip(&self.found) {
-                self.in_table[*p as usize] = *n;
+        let names = names().collect();
+        self.checked.truncate(CHECKED_MAX - 1);
+        self.checked.insert(0, names);
+        true
+    }
+
+    /// Looks up or makes those of these series that are defined, and not known yet.
+    fn register(&mut self, numbers: std::ops::Range<usize>, tenant: TenantId, table: &SeriesTable) {
+        if self.tenant != Some(tenant) {
+            self.tenant = Some(tenant);
+            self.in_table.fill(UNDEFINED);
+        }
+        let mut group = std::mem::take(&mut self.group);
+        let mut at = numbers.start;
+        while at < numbers.end {
+            let turn = numbers.end.min(at + TURN);
+            let missing = |n: &usize| self.ids[*n] == UNDEFINED;
+            at = (at..turn).find(missing).unwrap_or(turn);
+            if at == turn {
+                continue;
+            }
+            if self.freed != table.freed() {
+                // the next record begins with the numbers forgotten
+                self.freed = table.freed();
+                self.in_table.fill(UNDEFINED);
+            }
+            let Some(mut register) = table.register(tenant, self.freed) else {
+                continue;
+            };
+            while at < turn {
+                at = self.gather(at..turn, tenant, &mut register, &mut group);
+                register.series(&group.pairs, &group.ends, &mut group.ids);
+                for (number, id) in group.numbers.iter().zip(&group.ids) {
+                    self.ids[*number] = id.0;
+                }
             }
         }
-        self.ids[number as usize] = id.0;
-        Ok(id)
+        self.group = group;
+    }
+
+    /// Fills a group; returns where the next begins.
+    fn gather(
+        &mut self,
+        numbers: std::ops::Range<usize>,
+        tenant: TenantId,
+        register: &mut Register<'_>,
+        group: &mut Group,
+    ) -> usize {
+        group.numbers.clear();
+        group.pairs.clear();
+        group.ends.clear();
+        group.ids.clear();
+        for number in numbers.clone() {
+            let (owner, at, len) = self.series[number];
+            let wanted = self.ids[number] == UNDEFINED && owner == tenant.0 && len > 0;
+            if !wanted || !self.pairs_there(number) || !self.is_canonical(number) {
+                continue;
+            }
+            if !register.has_room_for(group.ends.len() + 1, group.pairs.len() + len as usize) {
+                return numbers.end;
+            }
+            let start = group.pairs.len();
+            for p in &self.lists[at as usize..(at + len) as usize] {
+                let (text, bytes, _) = self.pairs[*p as usize];
+                let known = &mut self.in_table[*p as usize];
+                if *known == UNDEFINED {
+                    let text = &self.texts[text as usize..(text + bytes) as usize];
+                    *known = register.pair(text).unwrap_or(UNDEFINED);
+                }
+                group.pairs.push(*known);
+            }
+            if group.pairs[start..].contains(&UNDEFINED) {
+                group.pairs.truncate(start);
+                continue;
+            }
+            group.numbers.push(number);
+            group.ends.push(group.pairs.len() as u32);
+            if group.ends.len() == GROUP {
+                return number + 1;
+            }
+        }
+        numbers.end
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use model::{Labels, METRIC_NAME, SeriesId, TenantId};
 
 use super::hash::{short, short_numbers};
@@ -162,7 +163,7 @@ impl Index {
         self.tenants_by_id.get(&tenant).map(|&t| &self.tenants[t as usize])
     }
 
-    fn tenant_slot(&mut self, tenant: TenantId) -> u32 {
+    pub(super) fn tenant_slot(&mut self, tenant: TenantId) -> u32 {
         *self.tenants_by_id.entry(tenant).or_insert_with(|| {
             self.tenants.push(Tenant {
                 id: tenant,
@@ -283,21 +284,60 @@ impl Index {
             && self.series.len() < MISSING as usize
     }
 
-    /// The series of these pairs of the tenant, which make canonical labels in this order.
-    pub(super) fn intern_pairs(&mut self, tenant: TenantId, pairs: &[u32]) -> Result<SeriesId, TableFull> {
-        if let Some(id) = self.find_series(pairs) {
-            self.revive(id);
-            return Ok(id);
+    /// Whether so many series with so many pairs in all can be added.
+    pub(super) fn has_room_for(&self, series: usize, pairs: usize) -> bool {
+        self.pair_ids.len() + pairs <= u32::MAX as usize && self.series.len() + series < MISSING as usize
+    }
+
+    /// The pair of canonical bytes, made when it is new. A series of it must follow under the same lock: a pair without
+    /// one is taken for free.
+    pub(super) fn intern_pair(&mut self, tenant: u32, text: &[u8]) -> Option<u32> {
+        if let Some(pair) = self.find_pair(tenant, text) {
+            return Some(pair);
         }
-        if !self.has_room(pairs.len()) {
-            let limit = usize::MAX;
-            return Err(TableFull::Tenant { tenant, limit });
+        let (_, name) = split_pair(&mut { text })?;
+        Some(self.add_pair(tenant, text, name))
+    }
+
+    /// Appends the series of these lists of pairs of the tenant to `ids`, made where they are new; each list makes
+    /// canonical labels in its order, and ends where `ends` tells. The caller has asked [`has_room_for`](Self::has_room_for).
+    pub(super) fn intern_lists(&mut self, tenant: u32, pairs: &[u32], ends: &[u32], ids: &mut Vec<SeriesId>) {
+        let mut start = 0;
+        let lists = ends.iter().map(|&end| {
+            let list = &pairs[start..end as usize];
+            start = end as usize;
+            (list, short_numbers(self.seed, list) as u32)
+        });
+        let lists: Vec<(&[u32], u32)> = lists.collect();
+        // most are new, and each lies somewhere else: the places are brought from memory together, not one after the other
+        let near = lists
+            .iter()
+            .filter(|(_, half)| self.by_pairs.find(spread(*half), |e| e.1 == *half).is_some());
+        std::hint::black_box(near.count());
+        ids.extend(lists.iter().map(|&(list, half)| self.intern_list(tenant, list, half)));
+    }
+
+    fn intern_list(&mut self, tenant: u32, list: &[u32], half: u32) -> SeriesId {
+        let (series, pair_ids) = (&self.series, &self.pair_ids);
+        let same = |&(id, hash): &(u32, u32)| {
+            let at = |s: &Series| s.start as usize..s.start as usize + usize::from(s.len);
+            hash == half && series.get(id as usize).is_some_and(|s| pair_ids[at(s)] == *list)
+        };
+        match self.by_pairs.entry(spread(half), same, |&(_, hash)| spread(hash)) {
+            Entry::Occupied(there) => {
+                let id = SeriesId(there.get().0);
+                self.revive(id);
+                id
+            }
+            Entry::Vacant(place) => {
+                let id = self.free.last().copied().unwrap_or(self.series.len() as u32);
+                place.insert((id, half));
+                for &pair in list {
+                    self.pairs[pair as usize].uses += 1;
+                }
+                self.place_series(tenant, list)
+            }
         }
-        let slot = self.tenant_slot(tenant);
-        for &pair in pairs {
-            self.pairs[pair as usize].uses += 1;
-        }
-        Ok(self.add_series(slot, pairs))
     }
 
     /// Series that have the metric name of these labels, seen and unseen. `found`: the labels' pairs.
@@ -365,6 +405,15 @@ impl Index {
     }
 
     fn add_series(&mut self, tenant: u32, pairs: &[u32]) -> SeriesId {
+        let half = short_numbers(self.seed, pairs) as u32;
+        let id = self.place_series(tenant, pairs);
+        self.by_pairs
+            .insert_unique(spread(half), (id.0, half), |&(_, hash)| spread(hash));
+        id
+    }
+
+    /// Takes the next id, which is not in the table of pairs yet.
+    fn place_series(&mut self, tenant: u32, pairs: &[u32]) -> SeriesId {
         let start = self.pair_ids.len() as u32;
         self.pair_ids.extend_from_slice(pairs);
         let mut series = Series {
@@ -387,9 +436,6 @@ impl Index {
             }
         };
         self.tenants[tenant as usize].series += 1;
-        let half = short_numbers(self.seed, pairs) as u32;
-        self.by_pairs
-            .insert_unique(spread(half), (id, half), |&(_, hash)| spread(hash));
         SeriesId(id)
     }
 

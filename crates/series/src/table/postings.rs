@@ -34,6 +34,9 @@ impl Postings {
         let more = (last - first) as usize + 1;
         match self {
             Postings::Empty if more == 1 => *self = Postings::One(first),
+            Postings::Set(s) if more == 1 => {
+                s.insert(first);
+            }
             Postings::Set(s) => {
                 s.insert_range(first..=last);
             }
