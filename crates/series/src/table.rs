@@ -15,6 +15,7 @@ mod hash;
 mod index;
 mod postings;
 mod select;
+mod sort;
 mod spellings;
 
 #[cfg(test)]
@@ -28,6 +29,9 @@ use spellings::{Place, Spellings};
 
 /// Series handled under one lock where many are.
 const SLICE: usize = 1024;
+
+/// Series that are shown under one lock where there are at least so many.
+pub(crate) const BULK: usize = 1 << 16;
 
 /// Calls after which a session that defines lets others in.
 const TURN: u32 = 512;
@@ -196,7 +200,9 @@ impl SeriesTable {
 
     /// These series have an applied sample and may be selected from now on. Cheapest in ascending order.
     pub fn set_visible(&self, ids: &[SeriesId]) {
-        for slice in ids.chunks(SLICE) {
+        // many at once are cheaper, and come when nobody is served yet
+        let slice = if ids.len() < BULK { SLICE } else { BULK };
+        for slice in ids.chunks(slice) {
             write(&self.index).set_visible(slice);
         }
     }
@@ -541,41 +547,11 @@ impl SeriesTable {
     /// Sorts ids by their labels' canonical bytes. A lock is held for a slice at a time, so ids that are freed
     /// meanwhile may come to lie anywhere.
     pub fn sort_by_labels(&self, ids: &mut [SeriesId]) {
-        for slice in ids.chunks_mut(SLICE) {
+        if ids.len() <= SLICE {
             let index = read(&self.index);
-            slice.sort_unstable_by(|a, b| index.compare(*a, *b));
+            return ids.sort_unstable_by(|a, b| index.compare(*a, *b));
         }
-        let mut merged = Vec::with_capacity(if ids.len() > SLICE { ids.len() } else { 0 });
-        let mut sorted = SLICE;
-        while sorted < ids.len() {
-            merged.clear();
-            for pair in ids.chunks(2 * sorted) {
-                let (left, right) = pair.split_at(sorted.min(pair.len()));
-                self.merge(left, right, &mut merged);
-            }
-            ids.copy_from_slice(&merged);
-            sorted *= 2;
-        }
-    }
-
-    fn merge(&self, mut left: &[SeriesId], mut right: &[SeriesId], merged: &mut Vec<SeriesId>) {
-        while !left.is_empty() && !right.is_empty() {
-            let index = read(&self.index);
-            for _ in 0..SLICE {
-                let (Some((&l, left_rest)), Some((&r, right_rest))) = (left.split_first(), right.split_first()) else {
-                    break;
-                };
-                if index.compare(l, r).is_le() {
-                    merged.push(l);
-                    left = left_rest;
-                } else {
-                    merged.push(r);
-                    right = right_rest;
-                }
-            }
-        }
-        merged.extend_from_slice(left);
-        merged.extend_from_slice(right);
+        sort::by_labels(&self.index, ids);
     }
 
     /// Series of a tenant, visible or not.

@@ -363,7 +363,10 @@ impl Apply {
 
     fn apply(&self, position: Position, record: &Record, read: impl FnOnce() -> u64) {
         let engine = &self.engine;
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.apply(position, record)));
+        // nobody is answered before a replay is over
+        let more = position < self.replay.target();
+        let apply = || engine.apply_of_many(position, record, more);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(apply));
         if outcome.is_err() {
             self.shared.panicked.fetch_add(1, Relaxed);
             self.keep(position, record);

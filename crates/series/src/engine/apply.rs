@@ -8,6 +8,7 @@ use super::Engine;
 use super::selection::NewestFloat;
 use crate::block::MetadataEntry;
 use crate::head::Head;
+use crate::table::BULK;
 use crate::tombstone::Tombstone;
 
 /// A delta series' running value.
@@ -26,6 +27,7 @@ const METADATA_BYTES: usize = 64;
 #[derive(Default)]
 pub(crate) struct Applier {
     running: HashMap<SeriesId, Running>,
+    /// Series that got their first sample and are not shown yet.
     first: Vec<SeriesId>,
 }
 
@@ -44,12 +46,18 @@ impl Engine {
     /// Applies a record of the log. Positions ascend; what was applied before is ignored. It cannot fail, and what comes
     /// of it depends on the log alone.
     pub fn apply(&self, position: u64, record: &Record) {
+        self.apply_of_many(position, record, false);
+    }
+
+    /// Applies a record as [`apply`](Self::apply) does. `more`: others follow before anything is asked of the engine, as when a
+    /// log is replayed; new series may be found only once one came without it, or was passed over.
+    pub fn apply_of_many(&self, position: u64, record: &Record, more: bool) {
         let mut applier = self.applier.lock().unwrap_or_else(|e| e.into_inner());
         if position <= self.applied() {
             return;
         }
         match record {
-            Record::Batch(batch) => self.apply_batch(&mut applier, position, batch),
+            Record::Batch(batch) => self.apply_batch(&mut applier, position, batch, more),
             Record::Delete(delete) => self.apply_delete(&mut applier, position, delete),
         }
         self.last_apply_ms.store(self.monotonic_ms(), Relaxed);
@@ -57,14 +65,15 @@ impl Engine {
 
     /// Goes past records that are not there or must not be applied.
     pub fn pass_over(&self, position: u64) {
-        let _applier = self.applier.lock().unwrap_or_else(|e| e.into_inner());
+        let mut applier = self.applier.lock().unwrap_or_else(|e| e.into_inner());
         let _gate = self.write_gate();
+        self.show(&mut applier);
         if position > self.applied() {
             self.applied.store(position, Relaxed);
         }
     }
 
-    fn apply_batch(&self, applier: &mut Applier, position: u64, batch: &Batch) {
+    fn apply_batch(&self, applier: &mut Applier, position: u64, batch: &Batch, more: bool) {
         for row in &batch.deltas {
             if !applier.running.contains_key(&row.series) {
                 let running = self.recover(row.series);
@@ -81,7 +90,6 @@ impl Engine {
             self.changes.note(batch.tenant, position, min_ms);
         }
         let first = &mut applier.first;
-        first.clear();
         head.push_floats(&batch.floats, first);
         for row in &batch.histograms {
             if head.push_histogram(row.series, row.at_ms, row.start_ms, &row.value) {
@@ -111,11 +119,21 @@ impl Engine {
         if !batch.metadata.is_empty() {
             self.apply_metadata(position, batch, head);
         }
-        if !first.is_empty() {
-            self.shared.table.set_visible(first);
-            self.shown.fetch_add(1, Relaxed);
+        if !more || first.len() >= BULK {
+            self.show(applier);
         }
         self.applied.store(position, Relaxed);
+    }
+
+    fn show(&self, applier: &mut Applier) {
+        if !applier.first.is_empty() {
+            self.shared.table.set_visible(&applier.first);
+            self.shown.fetch_add(1, Relaxed);
+            applier.first.clear();
+        }
+        if applier.first.capacity() > BULK {
+            applier.first = Vec::new();
+        }
     }
 
     fn apply_metadata(&self, position: u64, batch: &Batch, head: &Head) {
@@ -148,6 +166,7 @@ impl Engine {
             range: delete.range,
         };
         let _gate = self.write_gate();
+        self.show(applier);
         self.changes.note(delete.tenant, position, delete.range.start_ms);
         self.freeze();
         self.shared.change_view(|view| {

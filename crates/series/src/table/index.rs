@@ -82,6 +82,35 @@ pub(super) struct Index {
     found: Vec<u32>,
 }
 
+/// Ids from `first` to `last` that have something in common: its number.
+pub(super) struct Run {
+    of: u32,
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
+impl Run {
+    fn new(of: u32, id: u32) -> Run {
+        Run {
+            of,
+            first: id,
+            last: id,
+        }
+    }
+
+    fn goes_on(&self, of: u32, id: u32) -> bool {
+        self.of == of && self.last.checked_add(1) == Some(id)
+    }
+}
+
+/// Calls `with` for each number, with its runs in ascending order.
+fn each_of(runs: &mut [Run], mut with: impl FnMut(u32, &[Run])) {
+    runs.sort_unstable_by_key(|r| u64::from(r.of) << 32 | u64::from(r.first));
+    for runs in runs.chunk_by(|a, b| a.of == b.of) {
+        with(runs[0].of, runs);
+    }
+}
+
 const MISSING: u32 = u32::MAX;
 
 /// What a table makes of the half of a hash that its entries keep.
@@ -140,6 +169,13 @@ impl Index {
     pub(super) fn pair_text(&self, pair: u32) -> &[u8] {
         let p = &self.pairs[pair as usize];
         &self.texts[p.text_at as usize..p.text_at as usize + p.text_len as usize]
+    }
+
+    /// The bytes of a pair that may be gone.
+    pub(super) fn text_of(&self, pair: u32) -> &[u8] {
+        let range = |p: &Pair| p.text_at as usize..p.text_at as usize + p.text_len as usize;
+        let text = self.pairs.get(pair as usize).and_then(|p| self.texts.get(range(p)));
+        text.unwrap_or_default()
     }
 
     pub(super) fn value(&self, pair: u32) -> &str {
@@ -485,13 +521,10 @@ impl Index {
 
     /// Enters hidden (and retired) series into the postings, run by run: neighbours share most pairs.
     pub(super) fn set_visible(&mut self, ids: &[SeriesId]) {
-        struct Run {
-            pair: u32,
-            first: u32,
-            last: u32,
-        }
-        let mut runs: Vec<Run> = Vec::new();
-        let mut all: Vec<(u32, u32, u32)> = Vec::new();
+        let mut all: Vec<Run> = Vec::new();
+        // what the series before has at each place, and since when
+        let mut open: Vec<(Run, Run)> = Vec::new();
+        let (mut pairs, mut names): (Vec<Run>, Vec<Run>) = (Vec::new(), Vec::new());
         for &id in ids {
             let Some(s) = self.live(id).copied().filter(|s| s.state != State::Visible) else {
                 continue;
@@ -499,54 +532,47 @@ impl Index {
             self.revive(id);
             self.series[id.index()].state = State::Visible;
             match all.last_mut() {
-                Some((tenant, _, last)) if *tenant == s.tenant && last.checked_add(1) == Some(id.0) => *last = id.0,
-                _ => all.push((s.tenant, id.0, id.0)),
+                Some(run) if run.goes_on(s.tenant, id.0) => run.last = id.0,
+                _ => all.push(Run::new(s.tenant, id.0)),
             }
-            for i in 0..usize::from(s.len) {
-                let pair = self.pair_ids[s.start as usize + i];
-                let run = Run {
-                    pair,
-                    first: id.0,
-                    last: id.0,
+            let list = &self.pair_ids[s.start as usize..s.start as usize + usize::from(s.len)];
+            for (i, &pair) in list.iter().enumerate() {
+                let Some((of_pair, of_name)) = open.get_mut(i) else {
+                    let name = self.pairs[pair as usize].name;
+                    open.push((Run::new(pair, id.0), Run::new(name, id.0)));
+                    continue;
                 };
-                match runs.get_mut(i) {
-                    Some(r) if r.pair == pair && r.last.checked_add(1) == Some(id.0) => r.last = id.0,
-                    Some(r) => {
-                        let done = std::mem::replace(r, run);
-                        self.pairs[done.pair as usize].postings.insert(done.first, done.last);
-                    }
-                    None => runs.push(run),
+                if of_pair.goes_on(pair, id.0) {
+                    (of_pair.last, of_name.last) = (id.0, id.0);
+                    continue;
                 }
+                pairs.push(std::mem::replace(of_pair, Run::new(pair, id.0)));
+                let name = self.pairs[pair as usize].name;
+                match of_name.goes_on(name, id.0) {
+                    true => of_name.last = id.0,
+                    false => names.push(std::mem::replace(of_name, Run::new(name, id.0))),
+                }
+            }
+            // a place that this series lacks
+            for (of_pair, of_name) in open.drain(list.len().min(open.len())..) {
+                pairs.push(of_pair);
+                names.push(of_name);
             }
         }
         self.version += u64::from(!all.is_empty());
-        for r in runs {
-            self.pairs[r.pair as usize].postings.insert(r.first, r.last);
+        for (of_pair, of_name) in open {
+            pairs.push(of_pair);
+            names.push(of_name);
         }
-        for &(tenant, first, last) in &all {
-            self.tenants[tenant as usize].all.insert(first, last);
-        }
-        // names: longer runs, since neighbours mostly have the same names
-        let mut runs: Vec<(u32, u32, u32)> = Vec::new();
-        for (_, first, last) in all {
-            for id in first..=last {
-                let s = self.series[id as usize];
-                for i in 0..usize::from(s.len) {
-                    let name = self.pairs[self.pair_ids[s.start as usize + i] as usize].name;
-                    match runs.get_mut(i) {
-                        Some(r) if r.0 == name && r.2.checked_add(1) == Some(id) => r.2 = id,
-                        Some(r) => {
-                            let done = std::mem::replace(r, (name, id, id));
-                            self.names[done.0 as usize].postings.insert(done.1, done.2);
-                        }
-                        None => runs.push((name, id, id)),
-                    }
-                }
-            }
-        }
-        for (name, first, last) in runs {
-            self.names[name as usize].postings.insert(first, last);
-        }
+        each_of(&mut pairs, |pair, runs| {
+            self.pairs[pair as usize].postings.insert_runs(runs)
+        });
+        each_of(&mut names, |name, runs| {
+            self.names[name as usize].postings.insert_runs(runs)
+        });
+        each_of(&mut all, |tenant, runs| {
+            self.tenants[tenant as usize].all.insert_runs(runs)
+        });
     }
 
     /// Takes a series out of the postings; its labels stay.

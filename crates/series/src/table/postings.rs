@@ -3,8 +3,13 @@
 use model::SeriesId;
 use roaring::RoaringBitmap;
 
+use super::index::Run;
+
 /// Ids a sorted list holds; above it is a bitmap.
 const LIST_MAX: usize = 64;
+
+/// Runs that become a bitmap of their own first; fewer are added one by one.
+const TOGETHER: usize = LIST_MAX + 1;
 
 #[derive(Default)]
 pub(super) enum Postings {
@@ -29,8 +34,29 @@ impl Postings {
         matches!(self, Postings::Empty)
     }
 
+    /// Adds ids, by runs in ascending order.
+    pub(super) fn insert_runs(&mut self, runs: &[Run]) {
+        if runs.len() < TOGETHER {
+            return runs.iter().for_each(|r| self.insert(r.first, r.last));
+        }
+        let mut set = RoaringBitmap::new();
+        for r in runs {
+            match r.first == r.last {
+                true => set.insert(r.first),
+                false => set.insert_range(r.first..=r.last) > 0,
+            };
+        }
+        match self {
+            Postings::Set(s) => **s |= set,
+            _ => {
+                self.add_to(&mut set);
+                *self = Postings::Set(Box::new(set));
+            }
+        }
+    }
+
     /// Adds `first..=last`.
-    pub(super) fn insert(&mut self, first: u32, last: u32) {
+    fn insert(&mut self, first: u32, last: u32) {
         let more = (last - first) as usize + 1;
         match self {
             Postings::Empty if more == 1 => *self = Postings::One(first),

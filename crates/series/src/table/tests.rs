@@ -340,7 +340,10 @@ proptest! {
             .collect();
         prop_assert_eq!(found, expected);
         let mut sorted: Vec<SeriesId> = all.iter().map(|a| a.0).collect();
+        let mut by_place = sorted.clone();
         t.sort_by_labels(&mut sorted);
+        sort::by_labels(&t.index, &mut by_place);
+        prop_assert_eq!(&by_place, &sorted);
         let texts: Vec<Labels> = t.labels_of(&sorted);
         prop_assert!(texts.windows(2).all(|w| w[0].as_bytes() < w[1].as_bytes()));
         for (id, l) in &all {

@@ -309,10 +309,11 @@ pub(super) fn run_with(steps: &[Step], machine: &Machine, settings: impl Fn(usiz
                 openings += 1;
                 (engine, table, report) = open_with(machine, settings(openings));
                 assert_eq!(report.quarantined, Vec::new());
+                let last = log.last().map_or(0, |(_, position)| *position);
                 for (step, position) in &log {
                     if *position > report.applied {
                         let record = record(step, &table, &mut World::new()).unwrap();
-                        engine.apply(*position, &record);
+                        engine.apply_of_many(*position, &record, *position < last);
                     }
                 }
             }
