@@ -1,4 +1,4 @@
-//! What readers of blocks keep in memory, bounded in bytes: directories, indexes and groups of chunks.
+//! What readers keep in memory, bounded in bytes: directories, indexes and groups of chunks, and what was found in them.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};

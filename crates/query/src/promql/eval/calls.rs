@@ -1,6 +1,7 @@
 //! Functions that look at a whole vector, or at none.
 
 use std::cmp::Ordering;
+use std::rc::Rc;
 
 use model::{Labels, METRIC_NAME, MatchOp, Matcher, Pattern, Want};
 
@@ -19,6 +20,9 @@ use super::select::{self, Reach};
 use super::stages::Stage;
 use super::window::Column;
 use super::{EvalError, Result, dates, order};
+
+/// Compiled expressions that a query keeps; each may take megabytes.
+const PATTERNS_MAX: usize = 4;
 
 impl<'e> Engine<'e> {
     pub(super) fn call(
@@ -167,8 +171,7 @@ impl<'e> Engine<'e> {
         let &[dst, replacement, src, regex] = texts.as_slice() else {
             return Err(EvalError::execution("label_replace needs four strings"));
         };
-        let pattern = Pattern::anchored(regex)
-            .map_err(|_| EvalError::execution(format!("invalid regular expression in label_replace(): {regex}")))?;
+        let pattern = self.pattern(regex)?;
         check_label(dst, || {
             format!("invalid destination label name in label_replace(): {dst}")
         })?;
@@ -193,6 +196,22 @@ impl<'e> Engine<'e> {
             }
         }
         matrix.merge()
+    }
+
+    /// The compiled expression. The last ones are kept: queries have the same again, and compiling costs more than replacing.
+    fn pattern(&self, regex: &'e str) -> Result<Rc<Pattern>> {
+        if let Some((_, known)) = self.patterns.borrow().iter().find(|p| p.0 == regex) {
+            return Ok(Rc::clone(known));
+        }
+        let pattern = Pattern::anchored(regex)
+            .map_err(|_| EvalError::execution(format!("invalid regular expression in label_replace(): {regex}")))?;
+        let pattern = Rc::new(pattern);
+        let mut kept = self.patterns.borrow_mut();
+        if kept.len() == PATTERNS_MAX {
+            kept.remove(0);
+        }
+        kept.push((regex, Rc::clone(&pattern)));
+        Ok(pattern)
     }
 
     fn label_join(&self, args: &'e [Node<'e>], steps: &Steps) -> Result<Matrix<'e>> {

@@ -1,9 +1,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Labels, Want};
+use model::{Labels, Pattern, Want};
 
 use super::super::ast::{AggregateOp, BinaryOp, Extension, Matching, Pos, ValueType};
 use super::super::value::Value;
@@ -80,6 +81,8 @@ pub(super) struct Engine<'e> {
     wants_labels: Cell<bool>,
     /// Values of scalars by step.
     columns: RefCell<Charge<'e>>,
+    /// Expressions of `label_replace`, compiled last.
+    pub(super) patterns: RefCell<Vec<(&'e str, Rc<Pattern>)>>,
 }
 
 /// Evaluates a plan.
@@ -135,6 +138,7 @@ fn traced(plan: &Plan<'_>, context: &EvalContext<'_>, trace: &Trace, query: Quer
         peak: Cell::new(0),
         wants_labels: Cell::new(true),
         columns: RefCell::new(Charge::new(context.budget)),
+        patterns: RefCell::default(),
     };
     if context.per_step_stats {
         let mut charge = Charge::new(context.budget);

@@ -478,3 +478,23 @@ fn statistics_count_as_prometheus_does() {
     let stats = evaluate(&parse("g @ 600").unwrap(), &context, query).unwrap().stats;
     assert_eq!((stats.samples_total, stats.samples_read), (12, 4 * 20));
 }
+
+#[test]
+fn each_label_replace_has_its_own_expression() {
+    let source = data(1);
+    // more of them than are kept, and the first ones again
+    let numbers = || (0..7).chain(0..3);
+    let one = |(i, n): (usize, usize)| {
+        let inner = format!("label_replace(vector({i}), \"from\", \"{i}v{n}\", \"\", \"\")");
+        format!("label_replace({inner}, \"to\", \"$1\", \"from\", \"\\\\d*v([{n}])\")")
+    };
+    let text = numbers().enumerate().map(one).collect::<Vec<_>>().join(" or ");
+    let Value::Vector(samples) = instant(&source, &text, 0) else {
+        panic!("no vector");
+    };
+    let found: Vec<String> = samples
+        .iter()
+        .map(|s| s.labels.get("to").unwrap_or("").to_owned())
+        .collect();
+    assert_eq!(found, numbers().map(|n| n.to_string()).collect::<Vec<_>>());
+}
