@@ -14,6 +14,8 @@ pub(crate) fn explained(trace: &Trace, budget: &Budget, timings: &Timings, threa
         read.head_samples += r.head_samples;
         read.rollup_samples += r.rollup_samples;
         read.rolled_samples += r.rolled_samples;
+        read.stated_chunks += r.stated_chunks;
+        read.stated_samples += r.stated_samples;
         files.0 += r.files;
         files.1 += r.files_out_of_time;
         files.2 += r.files_without_series;
@@ -28,6 +30,8 @@ pub(crate) fn explained(trace: &Trace, budget: &Budget, timings: &Timings, threa
             "headSamples": read.head_samples,
             "rollupSamples": read.rollup_samples,
             "rolledSamples": read.rolled_samples,
+            "statedChunks": read.stated_chunks,
+            "statedSamples": read.stated_samples,
             "files": files.0,
             "filesPrunedByTime": files.1,
             "filesPrunedByIndex": files.2,
@@ -86,6 +90,8 @@ fn selector(s: &SelectorUse) -> Value {
         "headSamples": r.head_samples,
         "rollupSamples": r.rollup_samples,
         "rolledSamples": r.rolled_samples,
+        "statedChunks": r.stated_chunks,
+        "statedSamples": r.stated_samples,
         "files": r.files,
         "filesPrunedByTime": r.files_out_of_time,
         "filesPrunedByIndex": r.files_without_series,

@@ -28,6 +28,6 @@ pub use sample::{STALE_NAN_BITS, SeriesId, TimeRange, is_stale, stale_nan};
 pub use sink::{MetricKind, Reject, RejectReason, SampleSink};
 pub use source::{
     Ahead, Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, ReadStats, Revision, SampleSource,
-    SelectRequest, SeriesBlock, SeriesSet, SourceError, Want,
+    SelectRequest, SeriesBlock, SeriesSet, SourceError, Want, Windows,
 };
 pub use tenant::TenantId;

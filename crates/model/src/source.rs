@@ -101,6 +101,41 @@ pub struct Hints {
     /// Every window begins and ends at a multiple of so many ms, and nothing of the samples is wanted but the function of
     /// each window, or the last sample in it where there is no function. 0 when this is not so.
     pub aligned_ms: i64,
+    /// The windows themselves, when nothing but the function of each is wanted. A source may then give fewer samples, with
+    /// weights as for rollups, as long as the function of each of them comes out the same to the last bit.
+    pub windows: Option<Windows>,
+}
+
+/// Windows over samples: each open on the left and closed on the right, one every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Length of each in ms.
+    pub length_ms: i64,
+    /// End of the last one.
+    pub last_end_ms: i64,
+    /// Distance of two in ms, and how many there are: one at least.
+    pub step_ms: i64,
+    pub count: u64,
+}
+
+impl Windows {
+    /// Whether one of them holds a part of these times and not all of them.
+    pub fn divide(&self, range: TimeRange) -> bool {
+        let ends = self.meet(self.last_end_ms, range);
+        ends || self.meet(self.last_end_ms.saturating_sub(self.length_ms), range)
+    }
+
+    /// Whether one of the bounds that end with `last` lies in the range, but not at its very end.
+    fn meet(&self, last: i64, range: TimeRange) -> bool {
+        if range.start_ms >= range.end_ms {
+            return false;
+        }
+        let [last, from, to] = [last, range.start_ms, range.end_ms - 1].map(i128::from);
+        let step = i128::from(self.step_ms.max(1));
+        // the latest bound that is not behind the range
+        let back = (last - to).max(0).div_euclid(step) + i128::from((last - to).max(0).rem_euclid(step) > 0);
+        back < i128::from(self.count) && last - back * step >= from
+    }
 }
 
 /// How much of a series the reader needs.
@@ -186,6 +221,9 @@ pub struct ReadStats {
     pub rollup_samples: u64,
     /// Samples that these stand for.
     pub rolled_samples: u64,
+    /// Chunks whose statistics answered in the place of their samples, and how many these are.
+    pub stated_chunks: u64,
+    pub stated_samples: u64,
 }
 
 /// Samples of one series as columns, in buffers that the caller keeps and reuses. Floats and histograms of one series
@@ -278,4 +316,46 @@ pub enum SourceError {
     /// An I/O error; try again.
     #[error("reading failed: {0}")]
     Io(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn windows_divide_what_a_bound_goes_through(
+            length_ms in 1i64..40, last_end_ms in -60i64..60, step_ms in 0i64..30, count in 1u64..6,
+            from in -90i64..90, long in 0i64..30,
+        ) {
+            let windows = Windows { length_ms, last_end_ms, step_ms, count };
+            let range = TimeRange::new(from, from + long);
+            let divided = (0..count as i64).any(|n| {
+                let end = last_end_ms - n * step_ms.max(1);
+                let held = (from..=from + long).filter(|at| end - length_ms < *at && *at <= end).count() as i64;
+                held > 0 && held < long + 1
+            });
+            // a window within the range divides it, too
+            prop_assert!(windows.divide(range) || !divided);
+            if windows.divide(range) {
+                let bounds = (0..count as i64).map(|n| last_end_ms - n * step_ms.max(1));
+                let mut bounds = bounds.flat_map(|end| [end, end - length_ms]);
+                prop_assert!(bounds.any(|bound| from <= bound && bound < from + long));
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_at_the_ends_of_time_do_no_harm() {
+        let windows = Windows {
+            length_ms: i64::MAX,
+            last_end_ms: i64::MIN,
+            step_ms: i64::MAX,
+            count: u64::MAX,
+        };
+        assert!(!windows.divide(TimeRange::new(0, 10)));
+        assert!(!windows.divide(TimeRange::new(i64::MAX, i64::MAX)));
+    }
 }

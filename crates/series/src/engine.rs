@@ -21,6 +21,7 @@ mod seal;
 mod selection;
 mod snapshot;
 mod source;
+mod stated;
 #[cfg(test)]
 pub(crate) mod tests;
 mod values;

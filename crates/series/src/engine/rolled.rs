@@ -142,12 +142,12 @@ impl Selection {
         budget: &Budget,
     ) -> Result<(), SourceError> {
         if self.rollups.list.iter().all(|r| r.source.number(index) == NONE) {
-            return self.read_range(index, self.range, block, budget);
+            return self.read_stated(index, block, budget);
         }
         let mut taken = self.take(index, true, budget)?;
         loop {
             let sources = self.sources.iter().filter(|s| !taken.replaced.contains(&s.id()));
-            let read = self.read_sources(sources, index, self.range, block, budget)?;
+            let read = self.read_sources(sources, &[], index, self.range, block, budget)?;
             let exact = taken.replaced.is_empty()
                 || self.rollups.what != Some(Use::Sums)
                 || add_up(&block.values, taken.size) && block.histograms.is_empty();
@@ -372,7 +372,7 @@ impl Taken {
 }
 
 /// Puts rollups (ascending) between samples; where both have a time, the sample stands, for as many as the rollups have there.
-fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
+pub(super) fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
     let mut out = SeriesBlock::default();
     let (mut i, mut j) = (0, 0);
     while i < block.at_ms.len() || j < rolled.at_ms.len() {

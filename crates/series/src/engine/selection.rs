@@ -9,6 +9,7 @@ use model::{
 };
 
 use super::rolled::Rollups;
+use super::stated::Stated;
 use super::view::View;
 use super::{Engine, Shared};
 use crate::block::{Block, Chunk, Directory, NO_SERIES, Number, ReadError};
@@ -22,7 +23,7 @@ const NONE: Number = Number::MAX;
 
 /// One block of a selection: which of its series is which entry.
 pub(super) struct Source {
-    block: Arc<Block>,
+    pub(super) block: Arc<Block>,
     /// Number of each entry in the block; `NONE` when it is not there.
     column: Arc<Vec<Number>>,
     /// `None` when it is damaged.
@@ -64,6 +65,8 @@ pub(super) struct Selection {
     pub(super) newest: Vec<Newest>,
     pub(super) sources: Vec<Source>,
     pub(super) rollups: Rollups,
+    /// Where statistics of chunks may answer.
+    pub(super) stated: Option<Stated>,
     pub(super) tombstones: Vec<Tombstone>,
     pub(super) matchers: Vec<Matcher>,
     /// Files with samples shortly before the range, once they were needed.
@@ -81,6 +84,8 @@ pub(super) struct Reads {
     head_samples: AtomicU64,
     pub(super) rollup_samples: AtomicU64,
     pub(super) rolled_samples: AtomicU64,
+    pub(super) stated_chunks: AtomicU64,
+    pub(super) stated_samples: AtomicU64,
 }
 
 impl Reads {
@@ -189,6 +194,7 @@ impl Selection {
             newest: Vec::new(),
             sources,
             rollups: Rollups::default(),
+            stated: None,
             tombstones: Vec::new(),
             matchers: Vec::new(),
             earlier: OnceLock::new(),
@@ -272,13 +278,16 @@ impl Selection {
         block: &mut SeriesBlock,
         budget: &Budget,
     ) -> Result<(), SourceError> {
-        self.read_sources(&self.sources, index, range, block, budget).map(drop)
+        self.read_sources(&self.sources, &[], index, range, block, budget)
+            .map(drop)
     }
 
-    /// The same from some of the sources; the samples that were counted.
+    /// The same from some of the sources, without some of their chunks (by file, in the order of reading); the samples that
+    /// were counted.
     pub(super) fn read_sources<'a>(
         &self,
         sources: impl IntoIterator<Item = &'a Source>,
+        without: &[(u64, Chunk)],
         index: usize,
         range: TimeRange,
         block: &mut SeriesBlock,
@@ -290,13 +299,17 @@ impl Selection {
         let (mut decoded, mut bytes, mut samples) = (0, 0, 0);
         // whether the bounds of chunks tell that all is in order already
         let (mut in_order, mut newest) = (true, i64::MIN);
+        let mut without = without.iter().peekable();
         self.chunks_of(sources, index, range, |file, directory, chunks| {
             let layer = merge::begin(block);
             layers.push(layer);
             for c in chunks {
+                if without.next_if(|w| (w.0, &w.1) == (file.id(), c)).is_some() {
+                    continue;
+                }
                 in_order &= !c.histograms && c.min_ms > newest;
                 newest = c.max_ms;
-                bytes += u64::from(c.len);
+                (decoded, bytes) = (decoded + 1, bytes + u64::from(c.len));
                 let before = block.at_ms.len();
                 let done = file
                     .group(directory, c.group, &self.shared.chunks)
@@ -312,7 +325,6 @@ impl Selection {
                 samples += read;
                 budget.samples(read)?;
             }
-            decoded += chunks.len() as u64;
             cut(block, layer, &cuts, file.footer.settled());
             Ok(())
         })?;
@@ -372,7 +384,7 @@ impl Selection {
                 Ok(())
             })?;
             let range = TimeRange::new(from, end_ms);
-            self.read_sources(sources.iter().copied(), index, range, &mut block, budget)?;
+            self.read_sources(sources.iter().copied(), &[], index, range, &mut block, budget)?;
             if !block.is_empty() {
                 let newer_float = block.at_ms.last() > block.histogram_at_ms.last();
                 return Ok(block.histograms.pop().filter(|_| !newer_float));
@@ -565,14 +577,17 @@ impl SeriesSet for Selection {
             head_samples: self.reads.head_samples.load(Relaxed),
             rollup_samples: self.reads.rollup_samples.load(Relaxed),
             rolled_samples: self.reads.rolled_samples.load(Relaxed),
+            stated_chunks: self.reads.stated_chunks.load(Relaxed),
+            stated_samples: self.reads.stated_samples.load(Relaxed),
         }
     }
 
     fn samples_ahead(&self, budget: &Budget) -> Result<Ahead, SourceError> {
         let left = budget.samples_left();
         let in_files: u64 = self.sources.iter().map(|s| s.block.footer.samples).sum();
-        // what rollups spare is not known ahead
-        if self.want == Want::Labels || in_files <= left || self.rollups.columns() > 0 {
+        // what rollups and statistics spare is not known ahead
+        let spared = self.rollups.columns() > 0 || self.stated.is_some();
+        if self.want == Want::Labels || in_files <= left || spared {
             return Ok(Ahead::default());
         }
         let (mut ahead, mut chunks) = (Ahead::default(), Vec::new());
@@ -718,6 +733,7 @@ impl Engine {
             marks: vec![Mark::ALL],
             newest: Vec::new(),
             rollups: Rollups::default(),
+            stated: None,
             tombstones: view.tombstones.to_vec(),
             matchers,
             earlier: OnceLock::new(),

@@ -11,6 +11,7 @@ use model::{
 use super::Engine;
 use super::rolled::{self, Rollups};
 use super::selection::{Newest, Reads, Selection, Source};
+use super::stated::Stated;
 use super::view::View;
 use crate::block::{Block, NO_SERIES, Number, ReadError};
 use crate::head::Mark;
@@ -52,6 +53,7 @@ impl Engine {
             tombstones: view.tombstones.iter().filter(|t| t.tenant == tenant).cloned().collect(),
             sources: view.sources_of_windows(&ids, |b| b.range().overlaps(&range)),
             rollups: Rollups::default(),
+            stated: Stated::of(&request.hints),
             ids,
             labels: Vec::new(),
             marks,

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::sim::{Dice, Machine};
-use model::{Batch, Budget, Delete, Histogram, HistogramRow, Labels, Matcher, Record, TenantId, TimeRange, stale_nan};
+use model::{
+    Batch, Budget, Cardinality, Delete, Exemplar, Found, Hints, Histogram, HistogramRow, Labels, Matcher, Metadata,
+    ReadStats, Record, SampleSource, SelectRequest, SeriesSet, SourceError, TenantId, TimeRange, stale_nan,
+};
 use query::promql::eval::{Answer, EvalContext, Query, Trace, evaluate};
 use query::promql::parse;
 use query::promql::value::{Point, Value};
@@ -127,6 +130,19 @@ impl Store {
 
     /// The answer, the samples read from files and heads, those from rollups, and those that these stand for.
     fn ask(&self, text: &str, query: Query, use_start_times: bool) -> (Answer, [u64; 3]) {
+        let (answer, read) = self.ask_of(&self.engine, text, query, use_start_times);
+        let sum = |of: fn(&ReadStats) -> u64| read.iter().map(of).sum();
+        let samples = sum(|r| r.chunk_samples + r.head_samples);
+        (answer, [samples, sum(|r| r.rollup_samples), sum(|r| r.rolled_samples)])
+    }
+
+    fn ask_of(
+        &self,
+        source: &dyn SampleSource,
+        text: &str,
+        query: Query,
+        use_start_times: bool,
+    ) -> (Answer, Vec<ReadStats>) {
         let expr = parse(text).unwrap();
         let budget = Budget::unlimited();
         let trace = Trace::new(Arc::new(|| Duration::ZERO), false);
@@ -134,18 +150,79 @@ impl Store {
             text,
             use_start_times,
             trace: Some(&trace),
-            ..EvalContext::new(&self.engine, TenantId::DEFAULT, &budget)
+            ..EvalContext::new(source, TenantId::DEFAULT, &budget)
         };
         let answer = evaluate(&expr, &context, query).unwrap_or_else(|e| panic!("{text}: {e}"));
-        let reads = trace.selectors().into_iter().map(|s| s.reads);
-        let read = reads.fold([0; 3], |[a, b, c], r| {
-            [
-                a + r.chunk_samples + r.head_samples,
-                b + r.rollup_samples,
-                c + r.rolled_samples,
-            ]
-        });
-        (answer, read)
+        (answer, trace.selectors().into_iter().map(|s| s.reads).collect())
+    }
+}
+
+/// The engine for a reader that looks at every sample.
+struct EverySample<'a>(&'a Engine);
+
+impl SampleSource for EverySample<'_> {
+    fn select(&self, request: &SelectRequest<'_>, budget: &Budget) -> Result<Box<dyn SeriesSet>, SourceError> {
+        let hints = Hints {
+            aligned_ms: 0,
+            windows: None,
+            ..request.hints.clone()
+        };
+        self.0.select(
+            &SelectRequest {
+                hints,
+                ..request.clone()
+            },
+            budget,
+        )
+    }
+
+    fn series(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<Labels>, SourceError> {
+        self.0.series(tenant, any_of, range, budget)
+    }
+
+    fn label_names(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<String>, SourceError> {
+        self.0.label_names(tenant, any_of, range, budget)
+    }
+
+    fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Found<String>, SourceError> {
+        self.0.label_values(tenant, name, any_of, range, budget)
+    }
+
+    fn metadata(&self, tenant: TenantId, metric: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+        self.0.metadata(tenant, metric)
+    }
+
+    fn exemplars(
+        &self,
+        tenant: TenantId,
+        any_of: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, SourceError> {
+        self.0.exemplars(tenant, any_of, range, budget)
+    }
+
+    fn cardinality(&self, tenant: TenantId, top: usize) -> Result<Cardinality, SourceError> {
+        self.0.cardinality(tenant, top)
     }
 }
 
@@ -326,7 +403,7 @@ fn random_query(dice: &mut Dice, base: i64) -> (String, Query) {
     let kind = KINDS[dice.below(KINDS.len() as u64) as usize];
     let function = FUNCTIONS[dice.below(FUNCTIONS.len() as u64) as usize];
     let pick = |dice: &mut Dice, list: &[i64]| list[dice.below(list.len() as u64) as usize];
-    let window = pick(dice, &[60, 300, 3600, 7200, 86_400, 90, 5400, 3601]);
+    let window = pick(dice, &[60, 300, 3600, 7200, 86_400, 90, 5400, 3601, 172_800, 250_000]);
     let offset = match dice.below(6) {
         0 => " offset 1h",
         1 => " offset 7m",
@@ -363,7 +440,7 @@ fn random_query(dice: &mut Dice, base: i64) -> (String, Query) {
 }
 
 /// Days of samples of all kinds, some of it late, some of it deleted, in any stage.
-fn live(seed: u64, queries: usize) -> [u64; 3] {
+fn live(seed: u64, queries: usize) -> [u64; 4] {
     let mut dice = Dice(seed);
     let (mut with, mut without) = (Store::new(rolling()), Store::new(EngineSettings::default()));
     let base = (with.now_ms() / DAY_MS - 6) * DAY_MS;
@@ -407,7 +484,7 @@ fn live(seed: u64, queries: usize) -> [u64; 3] {
             _ => {}
         }
     }
-    let mut read = [0; 3];
+    let mut read = [0; 4];
     let asked_from = changes.iter().position(|c| matches!(c, Change::Compact)).unwrap();
     for (i, change) in changes.iter().enumerate() {
         with.apply(change);
@@ -424,11 +501,17 @@ fn live(seed: u64, queries: usize) -> [u64; 3] {
             let use_start_times = dice.one_in(2);
             let (a, ra) = with.ask(&text, query, use_start_times);
             let (b, rb) = without.ask(&text, query, use_start_times);
+            let every = EverySample(&without.engine);
+            let (c, rc) = without.ask_of(&every, &text, query, use_start_times);
+            assert!(rc.iter().all(|r| r.rollup_samples + r.stated_chunks == 0));
             let told = format!("seed {seed}, change {i}: {text} {query:?} start times {use_start_times}");
             assert_eq!(bits(&a.value), bits(&b.value), "{told}");
-            assert_eq!((a.warnings, a.infos), (b.warnings, b.infos), "{told}");
+            assert_eq!((a.warnings, a.infos), (b.warnings.clone(), b.infos.clone()), "{told}");
+            assert_eq!(bits(&b.value), bits(&c.value), "statistics, {told}");
+            assert_eq!((b.warnings, b.infos), (c.warnings, c.infos), "statistics, {told}");
             assert_eq!(rb[1], 0, "{told}");
-            for (sum, n) in read.iter_mut().zip(ra) {
+            let spared: u64 = rc.iter().map(|r| r.chunk_samples + r.head_samples).sum::<u64>() - rb[0];
+            for (sum, n) in read.iter_mut().zip(ra.into_iter().chain([spared])) {
                 *sum += n;
             }
         }
@@ -442,14 +525,17 @@ fn rollups_answer_as_samples_do() {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(12);
-    let mut read = [0; 3];
+    let mut read = [0; 4];
     for seed in 0..seeds {
         for (sum, n) in read.iter_mut().zip(live(seed, 60)) {
             *sum += n;
         }
     }
-    println!("{} samples, {} of rollups for {}", read[0], read[1], read[2]);
-    assert!(read[1] > 0 && 2 * read[2] > 3 * read[1], "{read:?}");
+    println!(
+        "{} samples, {} of rollups for {}; {} spared by statistics",
+        read[0], read[1], read[2], read[3]
+    );
+    assert!(read[1] > 0 && 2 * read[2] > 3 * read[1] && read[3] > 0, "{read:?}");
 }
 
 fn hours(store: &Store, text: &str, from: i64, count: i64) -> (Vec<(i64, f64)>, Answer) {
@@ -486,6 +572,50 @@ fn two_days(store: &mut Store) -> i64 {
     store.apply(&Change::Samples(rows.collect()));
     store.apply(&Change::Compact);
     base
+}
+
+/// Statistics of chunks answer for the series and days that nothing else has a say in.
+#[test]
+fn statistics_do_not_answer_for_what_else_has_a_say_in() {
+    let mut store = Store::new(EngineSettings::default());
+    let base = two_days(&mut store);
+    let noon = base + DAY_MS / 2;
+    let at = |at_ms, value| Change::Samples(vec![(labels("gauge", 0), at_ms, Sample::Float(value), 0)]);
+    let deleted = Change::Delete(labels("gauge", 0), TimeRange::new(noon - HOUR_MS, noon + HOUR_MS));
+    // what happens, and whether the first day is still the file's alone
+    let stages = [
+        (None, true),
+        (Some(at(noon + 1, 1e6)), false),
+        (Some(Change::Seal), false),
+        (Some(Change::Compact), true),
+        (Some(deleted), false),
+        (Some(Change::Compact), true),
+        (Some(at(base + 3 * DAY_MS, -1e6)), true),
+    ];
+    let functions = [
+        "max_over_time",
+        "min_over_time",
+        "first_over_time",
+        "last_over_time",
+        "count_over_time",
+        "delta",
+    ];
+    for (i, (change, own)) in stages.into_iter().enumerate() {
+        if let Some(change) = change {
+            store.apply(&change);
+        }
+        for function in functions {
+            let text = format!("{function}(gauge[25h])");
+            let query = Query::Instant { at_ms: base + DAY_MS };
+            let (answer, read) = store.ask_of(&store.engine, &text, query, false);
+            let (expected, _) = store.ask_of(&EverySample(&store.engine), &text, query, false);
+            assert_eq!(bits(&answer.value), bits(&expected.value), "stage {i}: {text}");
+            // the next day's first sample is read in any case
+            let few = read.iter().all(|r| r.chunk_samples + r.head_samples < 10);
+            assert_eq!(few, own, "stage {i}: {text}: {read:?}");
+            assert!(read.iter().all(|r| r.stated_samples > 1000), "stage {i}: {text}: {read:?}");
+        }
+    }
 }
 
 /// Samples of five days, rollups that outlive them.

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::ops::Deref;
 use std::time::Duration;
 
-use model::{Budget, Hints, Histogram, ResetHint, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want, is_stale};
+use model::{
+    Budget, Hints, Histogram, ResetHint, SelectRequest, SeriesBlock, SeriesSet, TimeRange, Want, Windows, is_stale,
+};
 use model::{BudgetError, SourceError};
 
 use super::super::ast::Extension;
@@ -89,6 +91,20 @@ impl Reach {
             common = gcd(common, steps.interval.unsigned_abs());
         }
         i64::try_from(common).unwrap_or(0)
+    }
+
+    /// The windows of all steps, where what becomes of each is all that is wanted.
+    fn windows(&self, steps: &Steps) -> Option<Windows> {
+        if !self.windows_only || steps.count == 0 {
+            return None;
+        }
+        let count = if self.at.is_some() { 1 } else { steps.count as u64 };
+        Some(Windows {
+            length_ms: self.range_ms,
+            last_end_ms: self.end(steps.last()),
+            step_ms: steps.interval,
+            count,
+        })
     }
 
     /// The moment in the data that a step looks at: the window's end.
@@ -177,6 +193,7 @@ pub(super) fn select<'a>(
             window_ms: reach.range_ms,
             function: function.to_owned(),
             aligned_ms: reach.aligned_ms(steps),
+            windows: reach.windows(steps),
         },
     };
     context.budget.check()?;
