@@ -200,7 +200,7 @@ impl SeriesTable {
 
     /// These series have an applied sample and may be selected from now on. Cheapest in ascending order.
     pub fn set_visible(&self, ids: &[SeriesId]) {
-        // many at once are cheaper, and come when nobody is served yet
+        // many at once are cheaper: a replay brings so many, while nobody is served yet
         let slice = if ids.len() < BULK { SLICE } else { BULK };
         for slice in ids.chunks(slice) {
             write(&self.index).set_visible(slice);

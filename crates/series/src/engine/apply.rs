@@ -126,13 +126,15 @@ impl Engine {
     }
 
     fn show(&self, applier: &mut Applier) {
-        if !applier.first.is_empty() {
-            self.shared.table.set_visible(&applier.first);
+        // taken out first: what would make it panic is not met again
+        let mut first = std::mem::take(&mut applier.first);
+        if !first.is_empty() {
+            self.shared.table.set_visible(&first);
             self.shown.fetch_add(1, Relaxed);
-            applier.first.clear();
         }
-        if applier.first.capacity() > BULK {
-            applier.first = Vec::new();
+        if first.capacity() <= BULK {
+            first.clear();
+            applier.first = first;
         }
     }
 

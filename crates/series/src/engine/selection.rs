@@ -436,8 +436,9 @@ impl Selection {
             chunks.clear();
             let _ = directory.chunks(number, chunks);
             let range = &self.range;
-            // of floats, only those within the range count
+            // of floats, only those within the range count; statistics may answer for some
             let counts = |c: &&Chunk| match c.histograms {
+                _ if self.stated.as_ref().is_some_and(|s| s.may_state(c)) => false,
                 true => c.range().overlaps(range),
                 false => range.contains(c.min_ms) && range.contains(c.max_ms),
             };
@@ -585,9 +586,8 @@ impl SeriesSet for Selection {
     fn samples_ahead(&self, budget: &Budget) -> Result<Ahead, SourceError> {
         let left = budget.samples_left();
         let in_files: u64 = self.sources.iter().map(|s| s.block.footer.samples).sum();
-        // what rollups and statistics spare is not known ahead
-        let spared = self.rollups.columns() > 0 || self.stated.is_some();
-        if self.want == Want::Labels || in_files <= left || spared {
+        // what rollups spare is not known ahead
+        if self.want == Want::Labels || in_files <= left || self.rollups.columns() > 0 {
             return Ok(Ahead::default());
         }
         let (mut ahead, mut chunks) = (Ahead::default(), Vec::new());

@@ -58,7 +58,8 @@ impl Stated {
         (common.max(apart) >= SPAN_MIN_MS).then_some(Stated { part, weighed, windows })
     }
 
-    fn may_state(&self, chunk: &Chunk) -> bool {
+    /// Whether a chunk's statistics may be enough, as far as its bounds tell.
+    pub(super) fn may_state(&self, chunk: &Chunk) -> bool {
         chunk.count as usize >= STATS_FROM && !self.windows.divide(chunk.range())
     }
 

@@ -26,6 +26,23 @@ struct File<'a> {
     directory: Option<Arc<Directory>>,
 }
 
+/// Adds the texts (ascending) that a list (ascending, each once) lacks.
+fn add_missing<'t>(list: &mut Vec<String>, texts: impl Iterator<Item = &'t str>) {
+    let (mut at, before) = (0, list.len());
+    for text in texts {
+        while at < before && list[at].as_str() < text {
+            at += 1;
+        }
+        if at == before || list[at] != text {
+            list.push(text.to_owned());
+        }
+    }
+    if before > 0 && before < list.len() {
+        // two ascending runs, which this sort takes up as they are
+        list.sort();
+    }
+}
+
 impl Engine {
     /// Values of a label among series with samples in the range, as far as the bounds of chunks tell: a value is found
     /// as soon as one of its series is.
@@ -40,7 +57,7 @@ impl Engine {
         let ids = self.of_table(tenant, any_of, budget)?;
         // one view for all: what a merge takes out of level 0 meanwhile is still there, or already above
         let view = self.shared.view();
-        let mut files: Vec<(Arc<Index>, Vec<u8>)> = Vec::new();
+        let mut in_files: Vec<String> = Vec::new();
         let mut warnings = self.ask_files(&view, any_of, range, budget, &mut |file, sets, holds| {
             let (index, directory) = (&file.index, file.directory.as_deref());
             let mut known = vec![OPEN; index.symbols()];
@@ -55,21 +72,16 @@ impl Engine {
                 let holds: Option<&mut Holds<'_>> = directory.is_some().then_some(&mut *holds);
                 index.values(tenant, name, matchers, holds, &mut known);
             }
-            files.push((Arc::clone(index), known));
+            add_missing(&mut in_files, index.texts(&known));
         })?;
-        let mut in_files: Vec<&str> = files.iter().flat_map(|(index, known)| index.texts(known)).collect();
-        if files.len() > 1 {
-            // made of ascending runs, which this sort takes up as they are
-            in_files.sort();
-            in_files.dedup();
-        }
+        let of_files: Vec<&str> = in_files.iter().map(String::as_str).collect();
         let mut values = BTreeSet::new();
         let table = &self.shared.table;
         let mut open = match &ids {
-            Some(ids) if ids.len() < table.values_of(tenant, name) => table.holders_among(tenant, name, ids, &in_files),
+            Some(ids) if ids.len() < table.values_of(tenant, name) => table.holders_among(tenant, name, ids, &of_files),
             _ => {
                 let pairs = self.shared.pairs_in_order(tenant, name);
-                table.holders(tenant, name, ids.as_deref(), &pairs.list, &in_files)
+                table.holders(tenant, name, ids.as_deref(), &pairs.list, &of_files)
             }
         };
         // most often the first series of a value is there
@@ -100,14 +112,9 @@ impl Engine {
                 break;
             }
         }
-        let mut items: Vec<String> = in_files.into_iter().map(str::to_owned).collect();
-        if !values.is_empty() {
-            items.extend(values);
-            items.sort();
-            items.dedup();
-        }
+        add_missing(&mut in_files, values.iter().map(String::as_str));
         Ok(Found {
-            items,
+            items: in_files,
             warnings: warnings.into_iter().collect(),
         })
     }
@@ -181,6 +188,7 @@ impl Engine {
         let mut warnings = view.missing(range);
         let alone = view.rollups.iter().filter(|r| r.alone).map(|r| &r.block);
         for block in view.blocks.iter().chain(alone) {
+            budget.check()?;
             if block.footer.level == 0 || !block.range().overlaps(&range) {
                 continue;
             }
