@@ -613,7 +613,10 @@ fn statistics_do_not_answer_for_what_else_has_a_say_in() {
             // the next day's first sample is read in any case
             let few = read.iter().all(|r| r.chunk_samples + r.head_samples < 10);
             assert_eq!(few, own, "stage {i}: {text}: {read:?}");
-            assert!(read.iter().all(|r| r.stated_samples > 1000), "stage {i}: {text}: {read:?}");
+            assert!(
+                read.iter().all(|r| r.stated_samples > 1000),
+                "stage {i}: {text}: {read:?}"
+            );
         }
     }
 }
