@@ -373,6 +373,9 @@ impl Taken {
 
 /// Puts rollups (ascending) between samples; where both have a time, the sample stands, for as many as the rollups have there.
 pub(super) fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
+    if block.start_ms.is_empty() && rolled.start_ms.is_empty() {
+        return splice_plain(block, rolled, weighed);
+    }
     let mut out = SeriesBlock::default();
     let (mut i, mut j) = (0, 0);
     while i < block.at_ms.len() || j < rolled.at_ms.len() {
@@ -403,4 +406,33 @@ pub(super) fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: boo
     out.histograms = std::mem::take(&mut block.histograms);
     out.histogram_start_ms = std::mem::take(&mut block.histogram_start_ms);
     *block = out;
+}
+
+/// The same where no start time is known: stretch by stretch.
+fn splice_plain(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
+    let all = block.at_ms.len() + rolled.at_ms.len();
+    let (mut at_ms, mut values) = (Vec::with_capacity(all), Vec::with_capacity(all));
+    let mut weights = Vec::with_capacity(if weighed { all } else { 0 });
+    let mut i = 0;
+    for ((&at, &value), &weight) in rolled.at_ms.iter().zip(&rolled.values).zip(&rolled.weights) {
+        let upto = i + block.at_ms[i..].partition_point(|&own| own < at);
+        at_ms.extend_from_slice(&block.at_ms[i..upto]);
+        values.extend_from_slice(&block.values[i..upto]);
+        i = upto;
+        let own = block.at_ms.get(i) == Some(&at);
+        let value = if own { block.values[i] } else { value };
+        i += usize::from(own);
+        if weighed {
+            weights.resize(at_ms.len(), 1);
+            weights.push(weight);
+        }
+        at_ms.push(at);
+        values.push(value);
+    }
+    at_ms.extend_from_slice(&block.at_ms[i..]);
+    values.extend_from_slice(&block.values[i..]);
+    if weighed {
+        weights.resize(at_ms.len(), 1);
+    }
+    (block.at_ms, block.values, block.weights) = (at_ms, values, weights);
 }

@@ -113,6 +113,7 @@ impl Selection {
         if without.is_empty() {
             return self.read_range(index, self.range, block, budget);
         }
+        let samples: u64 = stats.iter().map(|s| u64::from(s.count)).sum();
         self.read_sources(&self.sources, &without, index, self.range, block, budget)?;
         stats.sort_unstable_by_key(|s| s.min_ms);
         let mut given = SeriesBlock::default();
@@ -120,7 +121,6 @@ impl Selection {
             stated.append(s, &mut given);
         }
         budget.samples(given.at_ms.len() as u64)?;
-        let samples: u64 = stats.iter().map(|s| u64::from(s.count)).sum();
         self.reads.stated_chunks.fetch_add(stats.len() as u64, Relaxed);
         self.reads.stated_samples.fetch_add(samples, Relaxed);
         splice(block, &given, stated.weighed);
@@ -137,8 +137,12 @@ impl Selection {
                 Ok(())
             })?;
         }
-        let fits = |c: &(usize, Chunk)| stated.may_state(&c.1);
-        if all.iter().any(|c| c.1.histograms) || !all.iter().any(fits) {
+        let count = |c: &(usize, Chunk)| samples_within(&c.1, self.range);
+        let total: u64 = all.iter().map(count).sum();
+        // what is left has to be put together with them, which costs more than few chunks spare
+        let enough = |spared: u64| spared > 0 && 2 * spared >= 3 * total.saturating_sub(spared);
+        let may = all.iter().filter(|c| stated.may_state(&c.1)).map(count).sum();
+        if all.iter().any(|c| c.1.histograms) || !enough(may) {
             return Ok(chosen);
         }
         let alone = alone(&all);
@@ -170,8 +174,19 @@ impl Selection {
                 chosen.push(((source.id(), *c), s));
             }
         }
+        if !enough(chosen.iter().map(|c| u64::from(c.0.1.count)).sum()) {
+            chosen.clear();
+        }
         Ok(chosen)
     }
+}
+
+/// About how many samples of a chunk lie in the range.
+fn samples_within(c: &Chunk, range: TimeRange) -> u64 {
+    let length = |from: i64, to: i64| i128::from(to) - i128::from(from) + 1;
+    let shared = length(c.min_ms.max(range.start_ms), c.max_ms.min(range.end_ms)).max(0);
+    let samples = i128::from(c.count) * shared / length(c.min_ms, c.max_ms).max(1);
+    u64::try_from(samples).unwrap_or_default()
 }
 
 /// Of each chunk, whether it shares no moment with another.
