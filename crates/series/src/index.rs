@@ -342,6 +342,10 @@ pub(crate) const OPEN: u8 = 0;
 pub(crate) const NO: u8 = 1;
 pub(crate) const YES: u8 = 2;
 
+fn said(yes: bool) -> u8 {
+    if yes { YES } else { NO }
+}
+
 /// Where in time some chunks lie: the one that begins first and the one that ends last.
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
@@ -406,7 +410,7 @@ struct Test<'m> {
 enum Verdicts {
     /// This symbol alone matches, or none.
     Only(Option<u32>),
-    /// By symbol: 0 not asked yet, 1 no, 2 yes.
+    /// By symbol: [`OPEN`], [`NO`] or [`YES`].
     Each(Vec<u8>),
 }
 
@@ -416,13 +420,13 @@ impl<'m> Test<'m> {
         let verdicts = match matcher.literals() {
             Some([one]) if !negative => Verdicts::Only(index.find(one)),
             Some(listed) => {
-                let mut all = vec![1 + u8::from(negative); index.ends.len()];
+                let mut all = vec![said(negative); index.ends.len()];
                 for symbol in listed.iter().filter_map(|text| index.find(text)) {
-                    all[symbol as usize] = 2 - u8::from(negative);
+                    all[symbol as usize] = said(!negative);
                 }
                 Verdicts::Each(all)
             }
-            None => Verdicts::Each(vec![0; index.ends.len()]),
+            None => Verdicts::Each(vec![OPEN; index.ends.len()]),
         };
         Test {
             matcher,
@@ -437,10 +441,10 @@ impl<'m> Test<'m> {
             Verdicts::Only(wanted) => *wanted == Some(symbol),
             Verdicts::Each(all) => {
                 let v = &mut all[symbol as usize];
-                if *v == 0 {
-                    *v = 1 + u8::from(self.matcher.matches(index.symbol(symbol)));
+                if *v == OPEN {
+                    *v = said(self.matcher.matches(index.symbol(symbol)));
                 }
-                *v == 2
+                *v == YES
             }
         }
     }

@@ -3,6 +3,7 @@
 //! samples of that series and day, and nothing of it was deleted since. Rollups that stand alone are read in any case.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -371,68 +372,48 @@ impl Taken {
     }
 }
 
-/// Puts rollups (ascending) between samples; where both have a time, the sample stands, for as many as the rollups have there.
+/// Puts what stands for others (ascending, with weights) between samples, stretch by stretch; where both have a time, the
+/// sample stands, for as many as the other would.
 pub(super) fn splice(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
-    if block.start_ms.is_empty() && rolled.start_ms.is_empty() {
-        return splice_plain(block, rolled, weighed);
-    }
-    let mut out = SeriesBlock::default();
-    let (mut i, mut j) = (0, 0);
-    while i < block.at_ms.len() || j < rolled.at_ms.len() {
-        let sample = block.at_ms.get(i).copied();
-        let other = rolled.at_ms.get(j).copied();
-        let (from, at, weight) = match (sample, other) {
-            (Some(a), Some(b)) if b < a => (rolled, j, rolled.weights[j]),
-            (None, Some(_)) => (rolled, j, rolled.weights[j]),
-            (Some(a), Some(b)) if a == b => {
-                let weight = rolled.weights[j];
-                j += 1;
-                (&*block, i, weight)
-            }
-            _ => (&*block, i, 1),
-        };
-        let start = from.start_ms.get(at).copied().unwrap_or(0);
-        crate::merge::push_float(&mut out, from.at_ms[at], from.values[at], start);
+    let all = block.at_ms.len() + rolled.at_ms.len();
+    let starts = !block.start_ms.is_empty() || !rolled.start_ms.is_empty();
+    let mut out = SeriesBlock {
+        at_ms: Vec::with_capacity(all),
+        values: Vec::with_capacity(all),
+        start_ms: Vec::with_capacity(if starts { all } else { 0 }),
+        weights: Vec::with_capacity(if weighed { all } else { 0 }),
+        ..SeriesBlock::default()
+    };
+    let copy = |out: &mut SeriesBlock, from: &SeriesBlock, range: Range<usize>| {
+        out.at_ms.extend_from_slice(&from.at_ms[range.clone()]);
+        out.values.extend_from_slice(&from.values[range.clone()]);
+        if starts {
+            out.start_ms.extend_from_slice(from.start_ms.get(range).unwrap_or(&[]));
+            out.start_ms.resize(out.at_ms.len(), 0);
+        }
+    };
+    let mut i = 0;
+    for (j, (&at, &weight)) in rolled.at_ms.iter().zip(&rolled.weights).enumerate() {
+        let upto = i + block.at_ms[i..].partition_point(|&own| own < at);
+        copy(&mut out, block, i..upto);
+        i = upto;
         if weighed {
+            out.weights.resize(out.at_ms.len(), 1);
             out.weights.push(weight);
         }
-        if std::ptr::eq(from, rolled) {
-            j += 1;
-        } else {
+        if block.at_ms.get(i) == Some(&at) {
+            copy(&mut out, block, i..i + 1);
             i += 1;
+        } else {
+            copy(&mut out, rolled, j..j + 1);
         }
+    }
+    copy(&mut out, block, i..block.at_ms.len());
+    if weighed {
+        out.weights.resize(out.at_ms.len(), 1);
     }
     out.histogram_at_ms = std::mem::take(&mut block.histogram_at_ms);
     out.histograms = std::mem::take(&mut block.histograms);
     out.histogram_start_ms = std::mem::take(&mut block.histogram_start_ms);
     *block = out;
-}
-
-/// The same where no start time is known: stretch by stretch.
-fn splice_plain(block: &mut SeriesBlock, rolled: &SeriesBlock, weighed: bool) {
-    let all = block.at_ms.len() + rolled.at_ms.len();
-    let (mut at_ms, mut values) = (Vec::with_capacity(all), Vec::with_capacity(all));
-    let mut weights = Vec::with_capacity(if weighed { all } else { 0 });
-    let mut i = 0;
-    for ((&at, &value), &weight) in rolled.at_ms.iter().zip(&rolled.values).zip(&rolled.weights) {
-        let upto = i + block.at_ms[i..].partition_point(|&own| own < at);
-        at_ms.extend_from_slice(&block.at_ms[i..upto]);
-        values.extend_from_slice(&block.values[i..upto]);
-        i = upto;
-        let own = block.at_ms.get(i) == Some(&at);
-        let value = if own { block.values[i] } else { value };
-        i += usize::from(own);
-        if weighed {
-            weights.resize(at_ms.len(), 1);
-            weights.push(weight);
-        }
-        at_ms.push(at);
-        values.push(value);
-    }
-    at_ms.extend_from_slice(&block.at_ms[i..]);
-    values.extend_from_slice(&block.values[i..]);
-    if weighed {
-        weights.resize(at_ms.len(), 1);
-    }
-    (block.at_ms, block.values, block.weights) = (at_ms, values, weights);
 }

@@ -53,7 +53,7 @@ impl Engine {
             tombstones: view.tombstones.iter().filter(|t| t.tenant == tenant).cloned().collect(),
             sources: view.sources_of_windows(&ids, |b| b.range().overlaps(&range)),
             rollups: Rollups::default(),
-            stated: Stated::of(&request.hints),
+            stated: None,
             ids,
             labels: Vec::new(),
             marks,
@@ -70,6 +70,9 @@ impl Engine {
         added?;
         self.tidy(&mut selection);
         selection.prepare_rollups(&request.hints);
+        let sources = &selection.sources;
+        let may_help = |stated: &Stated| sources.iter().any(|s| stated.may_help(&s.block.footer));
+        selection.stated = Stated::of(&request.hints).filter(may_help);
         budget.series(selection.ids.len() as u64)?;
         Ok(selection)
     }

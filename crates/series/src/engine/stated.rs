@@ -7,11 +7,8 @@ use model::{Budget, Hints, SeriesBlock, SourceError, TimeRange, Want, Windows};
 
 use super::rolled::splice;
 use super::selection::Selection;
-use crate::block::Chunk;
+use crate::block::{Chunk, Footer};
 use crate::chunk::{ChunkStats, STATS_FROM, read_head};
-
-/// Bounds of windows that lie closer together divide every chunk that has statistics, but for samples of a second.
-const SPAN_MIN_MS: i64 = STATS_FROM as i64 * 1000;
 
 /// Of the largest value: what a sum of that size surely tells.
 const TOLD: f64 = 1.0 / (1u64 << 50) as f64;
@@ -34,10 +31,12 @@ pub(super) struct Stated {
     part: Part,
     weighed: bool,
     windows: Windows,
+    /// The longest time in which no window begins or ends, in ms.
+    free_ms: i64,
 }
 
 impl Stated {
-    /// `None` when the function needs every sample, or windows lie too close for any chunk to be whole in all of them.
+    /// `None` when the function needs every sample.
     pub(super) fn of(hints: &Hints) -> Option<Stated> {
         let windows = hints.windows.filter(|_| hints.want == Want::Samples)?;
         let (part, weighed) = match hints.function.as_str() {
@@ -55,7 +54,20 @@ impl Stated {
         let all = i64::try_from(windows.count - 1).map_or(i64::MAX, |n| n.saturating_mul(windows.step_ms));
         let common = windows.length_ms.saturating_sub(all);
         let apart = if windows.count > 1 { windows.step_ms } else { 0 };
-        (common.max(apart) >= SPAN_MIN_MS).then_some(Stated { part, weighed, windows })
+        Some(Stated {
+            part,
+            weighed,
+            windows,
+            free_ms: common.max(apart),
+        })
+    }
+
+    /// Whether chunks as long as most of a file's may be whole in each window: where not, looking at each costs more than
+    /// the odd shorter one spares.
+    pub(super) fn may_help(&self, file: &Footer) -> bool {
+        let per_series = file.chunks.div_ceil(file.series.max(1)).max(1);
+        let long = file.max_ms.saturating_sub(file.min_ms).max(0) as u64 / per_series;
+        file.samples >= file.chunks.saturating_mul(STATS_FROM as u64) && self.free_ms.max(0) as u64 >= long / 2
     }
 
     /// Whether a chunk's statistics may be enough, as far as its bounds tell.

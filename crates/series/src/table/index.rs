@@ -315,9 +315,7 @@ impl Index {
     }
 
     fn has_room(&self, pairs: usize) -> bool {
-        pairs <= usize::from(u16::MAX)
-            && self.pair_ids.len() + pairs <= u32::MAX as usize
-            && self.series.len() < MISSING as usize
+        pairs <= usize::from(u16::MAX) && self.has_room_for(1, pairs)
     }
 
     /// Whether so many series with so many pairs in all can be added.
