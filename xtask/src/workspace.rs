@@ -5,16 +5,18 @@ use std::{
 
 use crate::Failure;
 
-/// The checkout that this xtask was built from.
+/// The checkout that this xtask is run in.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
 }
 
 impl Workspace {
     pub(crate) fn here() -> Self {
-        let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // cargo tells it at every run; where this was compiled may be another checkout that shares the target directory
+        let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let xtask = told.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
         Workspace {
-            root: xtask.parent().unwrap_or(xtask).to_path_buf(),
+            root: xtask.parent().map_or_else(|| xtask.clone(), Path::to_path_buf),
         }
     }
 
