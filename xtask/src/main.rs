@@ -13,6 +13,7 @@ mod count;
 mod fuzz;
 mod process;
 mod setup;
+mod soak;
 mod start;
 mod test;
 mod tidy;
@@ -71,6 +72,12 @@ const COMMANDS: &[Command] = &[
         about: "Count what a sample costs: allocations, instructions",
         help: count::HELP,
         run: count::run,
+    },
+    Command {
+        name: "soak",
+        about: "Run one server for hours under everything at once",
+        help: soak::HELP,
+        run: soak::run,
     },
     Command {
         name: "setup",
