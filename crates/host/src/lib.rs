@@ -1,24 +1,31 @@
 //! The machine: clock, files and randomness, as three traits that every other crate is handed. [`Host::real`] is this
 //! computer; [`sim`] is one made of memory, whose clock stands still until told, whose disk loses what was not synced and
-//! fails where planned, all from one seed.
+//! fails where planned, all from one seed. With them go the two things that the process has once: its [`Workers`], and the
+//! [`LogOutput`] that no log line can fail on.
 
 mod clock;
 mod files;
+mod log_output;
 mod memory;
 mod random;
 mod reading;
 mod real;
+mod seldom;
 pub mod sim;
+mod workers;
 
 use std::sync::Arc;
 
 pub use memory::give_back_memory;
-pub use real::raise_file_limit;
+pub use real::{CPU_TIME_SIGNAL, raise_file_limit, signals_without_meaning};
 
 pub use clock::Clock;
 pub use files::{Entry, File, Files, Lock, OpenMode};
+pub use log_output::{LogCounts, LogOutput};
 pub use random::Random;
 pub use reading::{PATIENCE, Refusal, patiently, read_around, read_around_again, read_file_around};
+pub use seldom::Seldom;
+pub use workers::{Death, Panic, Worker, WorkerStats, Workers, report_panics};
 
 /// What a part of Overseer may know of the machine.
 #[derive(Clone)]
@@ -26,6 +33,8 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     pub files: Arc<dyn Files>,
     pub random: Arc<dyn Random>,
+    /// Starts threads and long tasks, and notices when one dies.
+    pub workers: Workers,
 }
 
 impl Host {
@@ -35,6 +44,7 @@ impl Host {
             clock: Arc::new(real::RealClock::new()),
             files: Arc::new(real::RealFiles),
             random: Arc::new(real::RealRandom),
+            workers: Workers::default(),
         }
     }
 }

@@ -206,6 +206,30 @@ impl File for RealFile {
     }
 }
 
+/// Says that the CPU time that the process may use is used up; the hard limit ends it without a word.
+pub const CPU_TIME_SIGNAL: i32 = libc::SIGXCPU;
+
+/// Signals that would end the process unless it looks at them, and mean nothing to it: those that other programs use to
+/// have logs reopened or a dump written, alarms and timers that nobody here sets, a file beyond `ulimit -f` (the write
+/// fails then, as any other may), and the real-time signals. What is left alone: `SIGQUIT` asks for a core dump; `SIGILL`,
+/// `SIGTRAP`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGSEGV` and `SIGSYS` say that the process is broken; `SIGPIPE` is ignored from
+/// the start.
+pub fn signals_without_meaning() -> impl Iterator<Item = i32> {
+    [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPWR,
+        libc::SIGSTKFLT,
+        libc::SIGXFSZ,
+    ]
+    .into_iter()
+    .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
+
 /// Lets this process open as many files as the system allows it (`RLIMIT_NOFILE`, soft up to hard).
 pub fn raise_file_limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -15,7 +15,7 @@ use std::{
 
 pub use files::SimFiles;
 
-use crate::{Clock, Host, Random};
+use crate::{Clock, Host, Random, Workers};
 
 /// Clock, disk and randomness of one simulated computer.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ pub struct Machine {
     pub clock: Arc<SimClock>,
     pub files: SimFiles,
     pub random: Arc<SimRandom>,
+    pub workers: Workers,
 }
 
 impl Machine {
@@ -31,6 +32,7 @@ impl Machine {
             clock: Arc::new(SimClock::new(1_700_000_000_000)),
             files: SimFiles::new(seed),
             random: Arc::new(SimRandom::new(seed ^ 0x5eed)),
+            workers: Workers::default(),
         }
     }
 
@@ -39,6 +41,7 @@ impl Machine {
             clock: Arc::<SimClock>::clone(&self.clock),
             files: Arc::new(self.files.clone()),
             random: Arc::<SimRandom>::clone(&self.random),
+            workers: self.workers.clone(),
         }
     }
 }
