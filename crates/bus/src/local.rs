@@ -18,11 +18,10 @@ mod writer;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    thread::JoinHandle,
     time::Duration,
 };
 
-use host::{Host, Lock};
+use host::{Host, Lock, Worker};
 
 pub use empty::create_behind;
 pub use settings::{GROUP_BYTES, GROUP_RECORDS, LocalSettings, MAX_RECORD_BYTES, OpenReport};
@@ -59,7 +58,7 @@ pub enum OpenError {
 pub struct LocalLog<C: Codec, D: Decode<Item = C::Item>> {
     shared: Arc<Shared<C::Item>>,
     make_decoder: Arc<dyn Fn() -> D + Send + Sync>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Worker>>,
 }
 
 /// A log without its thread.
@@ -87,9 +86,10 @@ where
         let parts = open_parts(host, dir, settings, codec)?;
         let writer = parts.writer;
         let shared = Arc::clone(&parts.shared);
-        let thread = std::thread::Builder::new()
-            .name(format!("bus-{}", parts.shared.settings.topic))
-            .spawn(move || {
+        let name = format!("bus-{}", parts.shared.settings.topic);
+        let thread = host
+            .workers
+            .thread(&name, move || {
                 let _done = Finished(shared, parts.lock);
                 writer.run();
             })
@@ -222,6 +222,9 @@ where
 
 impl<C: Codec, D: Decode<Item = C::Item>> LocalLog<C, D> {
     fn stop(&self, within: Duration) -> Result<(), BusError> {
+        if let Some(thread) = &*locked(&self.writer) {
+            thread.ending();
+        }
         let mut queue = self.shared.queue();
         queue.stopping = true;
         drop(queue);
@@ -244,8 +247,7 @@ impl<C: Codec, D: Decode<Item = C::Item>> LocalLog<C, D> {
             )));
         }
         if let Some(thread) = locked(&self.writer).take() {
-            // a panic of the writer was told where it happened
-            let _ = thread.join();
+            thread.join();
         }
         Ok(())
     }

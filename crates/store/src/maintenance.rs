@@ -2,11 +2,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bus::Log;
-use host::{Host, give_back_memory};
+use host::{Host, Worker as Thread, give_back_memory};
 use model::Record;
 use series::engine::Engine;
 use tokio::sync::oneshot;
@@ -44,7 +43,7 @@ pub(crate) struct Maintenance {
     merges: Arc<Merges>,
     sender: SyncSender<Message>,
     counts: Arc<Counts>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 #[derive(Default)]
@@ -54,11 +53,17 @@ struct Counts {
 }
 
 impl Maintenance {
-    pub(crate) fn start(host: Host, engine: Arc<Engine>, log: Arc<dyn Log<Record>>, config: &StoreConfig) -> Self {
+    pub(crate) fn start(
+        host: Host,
+        engine: Arc<Engine>,
+        log: Arc<dyn Log<Record>>,
+        config: &StoreConfig,
+    ) -> std::io::Result<Self> {
+        let workers = host.workers.clone();
         let (sender, receiver) = sync_channel(COMMANDS_MAX);
         let counts = Arc::new(Counts::default());
         let rate = config.merge_bytes_per_second;
-        let merges = Arc::new(Merges::start(host.clone(), Arc::clone(&engine), rate));
+        let merges = Arc::new(Merges::start(host.clone(), Arc::clone(&engine), rate)?);
         let worker = Worker {
             merges: Arc::clone(&merges),
             host,
@@ -68,22 +73,13 @@ impl Maintenance {
             expire_at: Duration::ZERO,
             give_back_at: Duration::ZERO,
         };
-        let thread = std::thread::Builder::new()
-            .name("store-maintain".into())
-            .spawn(move || worker.run(&receiver));
-        let thread = match thread {
-            Ok(t) => Some(t),
-            Err(e) => {
-                tracing::error!(error = %e, "cannot start the maintenance thread: nothing will be sealed");
-                None
-            }
-        };
-        Maintenance {
+        let thread = workers.thread("store-maintain", move || worker.run(&receiver))?;
+        Ok(Maintenance {
             merges,
             sender,
             counts,
-            thread: Mutex::new(thread),
-        }
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     pub(crate) async fn run(&self, command: Command) -> Result<(), StoreError> {
@@ -109,25 +105,18 @@ impl Maintenance {
         (c.seals.load(Relaxed), merges, c.failures.load(Relaxed) + failed)
     }
 
-    /// Gives up merging, asks for a last seal and waits for it, at most `within`.
+    /// Gives up merging, asks for a last seal and waits for both, each at most `within`.
     pub(crate) fn stop(&self, within: Duration) {
-        self.merges.stop();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = &thread {
+            thread.ending();
+        }
+        self.merges.stop(within);
         let (Some(thread), Ok(())) = (thread, self.sender.try_send(Message::Stop)) else {
             return;
         };
-        let step = Duration::from_millis(5);
-        let mut waited = Duration::ZERO;
-        while !thread.is_finished() {
-            if waited >= within {
-                tracing::warn!("a seal is under way; the last samples are replayed at the next start");
-                return;
-            }
-            std::thread::sleep(step);
-            waited += step;
-        }
-        if thread.join().is_err() {
-            tracing::error!("the maintenance thread panicked");
+        if !thread.join_within(within) {
+            tracing::warn!("a seal is under way; the last samples are replayed at the next start");
         }
     }
 }

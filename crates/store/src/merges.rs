@@ -1,10 +1,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use host::{Host, give_back_memory};
+use host::{Host, Worker as Thread, give_back_memory};
 use series::engine::{Engine, Pace};
 use tokio::sync::oneshot;
 
@@ -44,12 +43,13 @@ pub(crate) struct Merges {
     sender: SyncSender<Message>,
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Merges {
     /// `bytes_per_second`: read and written together, while samples come in.
-    pub(crate) fn start(host: Host, engine: Arc<Engine>, bytes_per_second: u64) -> Self {
+    pub(crate) fn start(host: Host, engine: Arc<Engine>, bytes_per_second: u64) -> std::io::Result<Self> {
+        let workers = host.workers.clone();
         let (sender, receiver) = sync_channel(COMMANDS_MAX);
         let counts = Arc::new(Counts::default());
         let stop = Arc::new(AtomicBool::new(false));
@@ -65,16 +65,13 @@ impl Merges {
             engine,
             counts: Arc::clone(&counts),
         };
-        let thread = std::thread::Builder::new()
-            .name("store-merge".into())
-            .spawn(move || worker.run(&receiver))
-            .inspect_err(|e| tracing::error!(error = %e, "cannot start the merging thread: files will pile up"));
-        Merges {
+        let thread = workers.thread("store-merge", move || worker.run(&receiver))?;
+        Ok(Merges {
             sender,
             counts,
             stop,
-            thread: Mutex::new(thread.ok()),
-        }
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Merges all there is, then answers.
@@ -93,15 +90,18 @@ impl Merges {
         (self.counts.steps.load(Relaxed), self.counts.failures.load(Relaxed))
     }
 
-    /// Gives up the merge that is under way, which changes nothing, and ends the thread.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Relaxed);
+    /// Gives up the merge that is under way, which changes nothing, and ends the thread; it is waited for at most `within`.
+    pub(crate) fn stop(&self, within: Duration) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = &thread {
+            thread.ending();
+        }
+        self.stop.store(true, Relaxed);
         let _ = self.sender.try_send(Message::Stop);
         if let Some(thread) = thread
-            && thread.join().is_err()
+            && !thread.join_within(within)
         {
-            tracing::error!("the merging thread panicked");
+            tracing::warn!("a merge does not end; what it wrote is dropped at the next start");
         }
     }
 }

@@ -2,11 +2,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bus::{Codec, Consumer, Delivery, Log, Position};
-use host::Host;
+use host::{Host, Worker};
 use model::{Record, SampleSource};
 use series::engine::{Engine, EngineStats};
 use series::table::SeriesTable;
@@ -51,7 +50,7 @@ pub struct Store {
     shared: Arc<Shared>,
     maintenance: Maintenance,
     snapshots: PathBuf,
-    apply: Mutex<Option<JoinHandle<()>>>,
+    apply: Mutex<Option<Worker>>,
 }
 
 /// Counts of the apply thread.
@@ -141,7 +140,10 @@ impl Store {
         let replay = Arc::new(Replaying::new(&host, from, log.durable(), bytes));
         let (sender, applied) = watch::channel(from);
         let shared = Arc::new(Shared::default());
-        let maintenance = Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), &config);
+        let no_thread = |e| bus::BusError::Io(format!("cannot start a thread of the store: {e}"));
+        let maintenance =
+            Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), &config).map_err(no_thread)?;
+        let workers = host.workers.clone();
         let apply = Apply {
             table,
             host,
@@ -151,10 +153,9 @@ impl Store {
             shared: Arc::clone(&shared),
             replay: Arc::clone(&replay),
         };
-        let thread = std::thread::Builder::new()
-            .name("store-apply".into())
-            .spawn(move || apply.run(consumer))
-            .map_err(|e| bus::BusError::Io(format!("cannot start the apply thread: {e}")))?;
+        let thread = workers
+            .thread("store-apply", move || apply.run(consumer))
+            .map_err(no_thread)?;
         Ok(Store {
             replay,
             engine,
@@ -238,14 +239,18 @@ impl Store {
         }
     }
 
-    /// Seals what is left and ends the threads. The log stays as it is: an unsealed rest is replayed.
+    /// Seals what is left and ends the threads, each waited for at most 2.5 s. The log stays as it is: an unsealed rest is
+    /// replayed.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Relaxed);
         let thread = self.apply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = &thread {
+            thread.ending();
+        }
+        self.shared.stop.store(true, Relaxed);
         if let Some(thread) = thread
-            && thread.join().is_err()
+            && !thread.join_within(STOP_WITHIN)
         {
-            tracing::error!("the apply thread panicked");
+            tracing::warn!("a record is being applied for long; it is replayed at the next start");
         }
         self.maintenance.stop(STOP_WITHIN);
     }
@@ -289,7 +294,8 @@ impl Apply {
         let (stop, target) = (&self.shared.stop, self.replay.target());
         std::thread::scope(|scope| {
             let reader = std::thread::Builder::new().name("store-replay".into());
-            let reading = reader.spawn_scoped(scope, move || {
+            let workers = self.host.workers.clone();
+            let read_ahead = move || {
                 let mut reached = 0;
                 while reached < target && !stop.load(Relaxed) {
                     let delivery = match consumer.next(Duration::ZERO) {
@@ -305,7 +311,8 @@ impl Apply {
                         return;
                     }
                 }
-            });
+            };
+            let reading = reader.spawn_scoped(scope, move || workers.piece("store-replay", read_ahead));
             if let Err(error) = reading {
                 tracing::warn!(%error, "no thread to read ahead; the replay takes longer");
             }
