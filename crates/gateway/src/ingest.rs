@@ -190,8 +190,8 @@ pub(crate) async fn influx(State(app): State<Arc<App>>, request: Request<Body>) 
     let second = request.uri().path().contains("/v2/");
     let protocol = wire::find("influx").ok_or_else(|| Refusal::not_found("no such way in"))?;
     let taken = take(&app, protocol, request).await?;
-    let texts = taken.outcome.rejected[RejectReason::NotANumber as usize];
-    let refused: u64 = taken.outcome.rejected.iter().sum();
+    let texts = taken.outcome.rejected[RejectReason::NotANumber];
+    let refused = taken.outcome.rejected.total();
     let mut response = if taken.error.is_none() && refused == texts {
         empty(StatusCode::NO_CONTENT)
     } else {

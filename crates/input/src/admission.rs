@@ -2,8 +2,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::{
-    Batch, DeltaRow, ExemplarRow, Histogram, HistogramRow, Labels, LabelsBuilder, MetadataRow, MetricKind, Reject,
-    RejectReason, SampleLimits, SampleSink, SeriesId, TenantId,
+    Batch, ByReason, DeltaRow, ExemplarRow, Histogram, HistogramRow, Labels, LabelsBuilder, MetadataRow, MetricKind,
+    Reject, RejectReason, SampleLimits, SampleSink, SeriesId, TenantId,
 };
 use series::table::{SeriesLimits, SeriesTable, Session, TableFull};
 
@@ -53,7 +53,7 @@ impl Intake {
             full: Vec::new(),
             guard: &self.guard,
             rejected_samples: 0,
-            rejected: [0; REASONS],
+            rejected: ByReason::default(),
         }
     }
 
@@ -69,8 +69,6 @@ impl Intake {
 /// Budgets of series told apart in one request.
 const BUDGETS_MAX: usize = 16;
 
-const REASONS: usize = 8;
-
 /// What became of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -83,8 +81,8 @@ pub struct Outcome {
     pub rejected_samples: u64,
     /// The first few rejections, described (`SampleLimits::reject_examples_max`).
     pub rejects: Vec<Reject>,
-    /// Things refused, by reason (`RejectReason as usize`).
-    pub rejected: [u64; REASONS],
+    /// Things refused, by reason.
+    pub rejected: ByReason,
 }
 
 impl Outcome {
@@ -94,7 +92,7 @@ impl Outcome {
     }
 
     pub fn is_clean(&self) -> bool {
-        self.rejected.iter().all(|&n| n == 0)
+        self.rejected.total() == 0
     }
 
     /// Refusals in words, for the sender: what, why, what would be right.
@@ -111,7 +109,7 @@ impl Outcome {
             })
             .collect::<Vec<_>>()
             .join("; ");
-        let total: u64 = self.rejected.iter().sum();
+        let total = self.rejected.total();
         if total > self.rejects.len() as u64 {
             text.push_str(&format!("; and {} more", total - self.rejects.len() as u64));
         }
@@ -132,7 +130,7 @@ pub struct Admission<'a> {
     full: Vec<Full>,
     guard: &'a CardinalityGuard,
     rejected_samples: u64,
-    rejected: [u64; REASONS],
+    rejected: ByReason,
 }
 
 /// A budget of series that was used up, and the first rejection that came of it.
@@ -206,7 +204,7 @@ impl Admission<'_> {
     }
 
     fn note(&mut self, reason: RejectReason, subject: String, detail: String, samples: u64) {
-        self.rejected[reason as usize] += 1;
+        self.rejected[reason] += 1;
         self.rejected_samples += samples;
         if self.rejects.len() < self.limits.reject_examples_max {
             self.rejects.push(Reject {
@@ -228,7 +226,7 @@ impl Admission<'_> {
 
     #[cold]
     fn refuse_time(&mut self, series: SeriesId, at_ms: i64) {
-        self.rejected[RejectReason::Timestamp as usize] += 1;
+        self.rejected[RejectReason::Timestamp] += 1;
         self.rejected_samples += 1;
         if self.timestamp_examples.len() < self.limits.reject_examples_max {
             self.timestamp_examples.push((series, at_ms));

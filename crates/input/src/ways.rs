@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use model::ByReason;
+
 use crate::Outcome;
 
 /// Counts by way in, for the first-run cards and `/metrics`.
@@ -17,7 +19,7 @@ pub struct Way {
     rejected: AtomicU64,
     requests: AtomicU64,
     bytes: AtomicU64,
-    by_reason: [AtomicU64; 8],
+    by_reason: ByReason<AtomicU64>,
 }
 
 /// A way's counts at one moment.
@@ -31,8 +33,8 @@ pub struct WayCounts {
     pub requests: u64,
     /// Body bytes as they arrived.
     pub bytes: u64,
-    /// Things refused, indexed by `RejectReason`.
-    pub by_reason: [u64; 8],
+    /// Things refused, by reason.
+    pub by_reason: ByReason,
 }
 
 impl Ways {
@@ -61,8 +63,8 @@ impl Ways {
         way.requests.fetch_add(1, Relaxed);
         way.bytes.fetch_add(bytes as u64, Relaxed);
         way.rejected.fetch_add(outcome.rejected_samples, Relaxed);
-        for (total, n) in way.by_reason.iter().zip(outcome.rejected) {
-            total.fetch_add(n, Relaxed);
+        for (reason, &n) in outcome.rejected.iter() {
+            way.by_reason[reason].fetch_add(n, Relaxed);
         }
         let samples = outcome.samples();
         if samples > 0 {
@@ -87,7 +89,7 @@ impl Way {
             rejected: self.rejected.load(Relaxed),
             requests: self.requests.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
-            by_reason: std::array::from_fn(|i| self.by_reason[i].load(Relaxed)),
+            by_reason: ByReason::from_fn(|reason| self.by_reason[reason].load(Relaxed)),
         }
     }
 }

@@ -25,7 +25,7 @@ pub use limits::SampleLimits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use pattern::{Pattern, PatternError};
 pub use sample::{STALE_NAN_BITS, SeriesId, TimeRange, is_stale, stale_nan};
-pub use sink::{MetricKind, Reject, RejectReason, SampleSink};
+pub use sink::{ByReason, MetricKind, Reject, RejectReason, SampleSink};
 pub use source::{
     Ahead, Cardinality, CardinalityRow, Exemplar, Found, Hints, Metadata, ReadStats, Revision, SampleSource,
     SelectRequest, SeriesBlock, SeriesSet, SourceError, Want, Windows,

@@ -60,39 +60,79 @@ pub struct Reject {
     pub samples: u64,
 }
 
-/// Kinds of rejection; also the `reason` label of Overseer's own counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// Bytes that do not parse; the item or line is skipped.
-    Malformed,
-    /// Labels missing, twice, empty or not UTF-8.
-    Labels,
-    /// A limit of [`crate::SampleLimits`] was passed.
-    Limit,
-    /// Too far ahead of the clock, or before 1970.
-    Timestamp,
-    /// A histogram that contradicts itself.
-    Histogram,
-    /// A value with no number in it, such as an Influx string field.
-    NotANumber,
-    /// The tenant's budget of series is used up.
-    SeriesBudget,
-    /// A feature of the protocol that is not supported.
-    Unsupported,
+/// Declares the kinds in one place: the enum, how many there are, and their names.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $reason:ident = $text:literal,)*) => {
+        /// Kinds of rejection; also the `reason` label of Overseer's own counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum RejectReason {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl RejectReason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: [RejectReason; [$($text),*].len()] = [$(RejectReason::$reason),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(RejectReason::$reason => $text,)*
+                }
+            }
+        }
+    };
 }
 
-impl RejectReason {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RejectReason::Malformed => "malformed",
-            RejectReason::Labels => "labels",
-            RejectReason::Limit => "limit",
-            RejectReason::Timestamp => "timestamp",
-            RejectReason::Histogram => "histogram",
-            RejectReason::NotANumber => "not_a_number",
-            RejectReason::SeriesBudget => "series_budget",
-            RejectReason::Unsupported => "unsupported",
-        }
+reasons! {
+    /// Bytes that do not parse; the item or line is skipped.
+    Malformed = "malformed",
+    /// Labels missing, twice, empty or not UTF-8.
+    Labels = "labels",
+    /// A limit of [`crate::SampleLimits`] was passed.
+    Limit = "limit",
+    /// Too far ahead of the clock, or before 1970.
+    Timestamp = "timestamp",
+    /// A histogram that contradicts itself.
+    Histogram = "histogram",
+    /// A value with no number in it, such as an Influx string field.
+    NotANumber = "not_a_number",
+    /// The tenant's budget of series is used up.
+    SeriesBudget = "series_budget",
+    /// A feature of the protocol that is not supported.
+    Unsupported = "unsupported",
+}
+
+/// One value for each [`RejectReason`]; as many as there are, whatever their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByReason<T = u64>([T; RejectReason::ALL.len()]);
+
+impl<T> ByReason<T> {
+    pub fn from_fn(mut value: impl FnMut(RejectReason) -> T) -> Self {
+        ByReason(RejectReason::ALL.map(&mut value))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (RejectReason, &T)> {
+        RejectReason::ALL.into_iter().zip(&self.0)
+    }
+}
+
+impl ByReason {
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl<T> std::ops::Index<RejectReason> for ByReason<T> {
+    type Output = T;
+
+    fn index(&self, reason: RejectReason) -> &T {
+        // the array has a place for each reason, and reasons are numbered from 0
+        &self.0[reason as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<RejectReason> for ByReason<T> {
+    fn index_mut(&mut self, reason: RejectReason) -> &mut T {
+        &mut self.0[reason as usize]
     }
 }
 
@@ -129,4 +169,22 @@ pub trait SampleSink {
 
     /// Something that cannot be parsed and is skipped.
     fn reject(&mut self, reject: Reject);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_place_of_its_own_and_a_name() {
+        let mut table = ByReason::default();
+        for (n, reason) in RejectReason::ALL.into_iter().enumerate() {
+            table[reason] += n as u64 + 1;
+        }
+        let count = RejectReason::ALL.len() as u64;
+        assert_eq!(table.total(), count * (count + 1) / 2);
+        assert!(table.iter().zip(1..).all(|((_, &n), wanted)| n == wanted));
+        let names: std::collections::BTreeSet<_> = RejectReason::ALL.map(RejectReason::as_str).into();
+        assert_eq!(names.len(), RejectReason::ALL.len());
+    }
 }
