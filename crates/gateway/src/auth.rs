@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use host::Host;
 use http::{HeaderMap, StatusCode, header};
@@ -32,7 +32,7 @@ pub enum AuthMode {
 
 /// A secret; it is never printed.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token(Arc<RwLock<String>>);
 
 impl Token {
     /// From a file's text; blanks around it do not count.
@@ -45,13 +45,24 @@ impl Token {
                 token.len()
             ));
         }
-        Ok(Token(token.to_owned()))
+        Ok(Token(Arc::new(RwLock::new(token.to_owned()))))
     }
 
     /// Compares in a time that depends on the length only.
     fn is(&self, other: &str) -> bool {
-        let (a, b) = (self.0.as_bytes(), other.as_bytes());
+        let own = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (a, b) = (own.as_bytes(), other.as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+    }
+
+    /// Becomes the other, for all who hold it; false when it is the same.
+    fn become_other(&self, other: &Token) -> bool {
+        let other = other.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let same = self.is(&other);
+        if !same {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
+        }
+        !same
     }
 }
 
@@ -76,6 +87,16 @@ impl Auth {
             sessions: Mutex::default(),
             failures: Mutex::default(),
         }
+    }
+
+    /// From now on only this token lets in: whoever logged in with the one before logs in again.
+    pub(crate) fn replace_token(&self, token: &Token) -> bool {
+        let AuthMode::Token(own) = &self.mode else { return false };
+        let replaced = own.become_other(token);
+        if replaced {
+            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        replaced
     }
 
     pub(crate) fn mode_name(&self) -> &'static str {

@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -9,9 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::response::IntoResponse;
-use host::Clock;
-use http::Request;
+use axum::response::{IntoResponse, Response};
+use host::{Clock, Host, Seldom};
+use http::{Request, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
 
+use crate::answer::Refusal;
 use crate::config::ServerConfig;
 
 /// Bytes of a request's head.
@@ -29,6 +31,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 128;
 /// How long open requests may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How often it is said that no connection can be accepted.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 /// How often a connection's times are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,10 +43,12 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    clock: Arc<dyn Clock>,
+    host: Host,
     config: ServerConfig,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let clock = host.clock;
+    let refused = Seldom::new(SAY_EVERY);
     let slots = Arc::new(Semaphore::new(config.connections_max));
     let open = Arc::new(AtomicUsize::new(0));
     loop {
@@ -54,7 +60,9 @@ pub async fn serve(
             Ok(pair) => pair,
             Err(e) => {
                 // out of file descriptors, mostly: others must get the chance to close
-                tracing::warn!(error = %e, "cannot accept a connection");
+                if let Some(left_out) = refused.turn(&*clock) {
+                    tracing::warn!(error = %e, left_out, "cannot accept connections; it is tried again");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -63,13 +71,12 @@ pub async fn serve(
             continue; // dropped: closed at once
         };
         let _ = stream.set_nodelay(true);
-        open.fetch_add(1, Relaxed);
-        let (router, open, clock) = (router.clone(), Arc::clone(&open), Arc::clone(&clock));
+        let opened = Opened::count(&open);
+        let (router, clock) = (router.clone(), Arc::clone(&clock));
         let (config, stop) = (config.clone(), shutdown.clone());
         tokio::spawn(async move {
             connection(stream, peer, router, clock, &config, stop).await;
-            open.fetch_sub(1, Relaxed);
-            drop(slot);
+            drop((opened, slot));
         });
     }
     drop(listener);
@@ -77,6 +84,38 @@ pub async fn serve(
     while open.load(Relaxed) > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// One connection that is open, however it ends.
+struct Opened(Arc<AtomicUsize>);
+
+impl Opened {
+    fn count(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Opened(Arc::clone(open))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A handler's answer; where it panics the request gets a 500, and the connection and all others go on.
+async fn answer(mut router: Router, request: Request<Body>) -> Response {
+    let mut answered = std::pin::pin!(router.call(request));
+    let caught = std::future::poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(context))).unwrap_or_else(|_| {
+            let refused = Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the request failed inside the server; its log has more",
+            );
+            Poll::Ready(Ok(refused.into_response()))
+        })
+    });
+    caught.await.unwrap_or_else(|never: Infallible| match never {})
 }
 
 async fn connection(
@@ -94,7 +133,7 @@ async fn connection(
     };
     let for_service = Arc::clone(&times);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let mut router = router.clone();
+        let router = router.clone();
         let guard = for_service.begin();
         request.extensions_mut().insert(ConnectInfo(peer));
         async move {
@@ -104,10 +143,7 @@ async fn connection(
                     let mut request = request.map(Body::new);
                     match crate::router::take_tenant(&mut request) {
                         Err(refused) => refused.into_response(),
-                        Ok(()) => router
-                            .call(request)
-                            .await
-                            .unwrap_or_else(|never: Infallible| match never {}),
+                        Ok(()) => answer(router, request).await,
                     }
                 }
             };

@@ -2,15 +2,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::Router;
-use host::Host;
+use host::{Host, LogOutput};
 use input::{Intake, LimitsConfig, Publisher, Scraper, Ways};
 use query::promql::eval::ResultCache;
 use store::Store;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
 use crate::body::Buffers;
 use crate::config::{QueryConfig, ServerConfig};
+use crate::lifecycle::{ReloadAsk, Reloads};
 use crate::live::LiveHub;
 use crate::pool::QueryPool;
 use crate::slow::SlowLog;
@@ -34,6 +35,10 @@ pub struct Parts {
     pub own_process: agent::Agent,
     pub scraper: Option<Arc<Scraper>>,
     pub live: Arc<LiveHub>,
+    /// Where log lines go, for its counts.
+    pub log_output: LogOutput,
+    /// Takes requests to read the configuration again.
+    pub reload: Option<mpsc::Sender<ReloadAsk>>,
     /// Where slow queries are written; `None` keeps them in memory only.
     pub slow_log: Option<std::path::PathBuf>,
     /// Turns true when the process is to stop; the live channel closes on it.
@@ -52,7 +57,7 @@ pub struct About {
     pub hostname: String,
     /// How long samples are kept, in words.
     pub retention: String,
-    /// The configuration in force, without secrets.
+    /// The configuration in force at the start, without secrets.
     pub config_yaml: String,
 }
 
@@ -71,6 +76,7 @@ pub(crate) struct App {
     pub(crate) buffers: Buffers,
     pub(crate) counts: HttpCounts,
     pub(crate) slow: Arc<SlowLog>,
+    pub(crate) reloads: Reloads,
 }
 
 /// Answers by class, for `/metrics`.
@@ -87,8 +93,10 @@ impl Gateway {
         let pool = QueryPool::new(&parts.query);
         let slow = SlowLog::new(parts.host.clone(), parts.slow_log.clone(), parts.query.slow_ms);
         let results = Arc::new(ResultCache::new(parts.query.cache_bytes_max));
+        let reloads = Reloads::new(parts.about.config_yaml.clone(), parts.about.started_ms);
         let app = Arc::new(App {
             parts,
+            reloads,
             slow,
             auth,
             pool,

@@ -11,11 +11,12 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use hyper::body::Incoming;
 use model::TenantId;
 
-use crate::answer::{Refusal, empty, text};
+use crate::answer::{Refusal, empty};
 use crate::auth::check_origin;
 use crate::parts::App;
 use crate::{
-    admin, budgets, cards, cors, federate, ingest, keeping, live, read, remote_read, self_metrics, slow, status, ui,
+    admin, budgets, cards, cors, federate, ingest, keeping, lifecycle, live, read, remote_read, self_metrics, slow,
+    status, ui,
 };
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
@@ -27,10 +28,11 @@ object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 pub(crate) fn build(app: Arc<App>) -> Router {
     let routes = Router::new()
-        .route("/livez", get(|| async { text(StatusCode::OK, "ok\n") }))
-        .route("/readyz", get(admin::ready))
-        .route("/-/healthy", get(|| async { text(StatusCode::OK, "ok\n") }))
-        .route("/-/ready", get(admin::ready))
+        .route("/livez", get(lifecycle::live))
+        .route("/readyz", get(lifecycle::ready))
+        .route("/-/healthy", get(lifecycle::live))
+        .route("/-/ready", get(lifecycle::ready))
+        .route("/-/reload", post(lifecycle::reload).put(lifecycle::reload))
         .route("/metrics", get(self_metrics::metrics))
         // ways in
         .route("/api/v1/write", post(ingest::remote_write))
@@ -145,9 +147,18 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
 }
 
 fn is_api(path: &str) -> bool {
-    ["/api/", "/v1/", "/otlp/", "/write", "/metrics", "/federate", "/ping"]
-        .iter()
-        .any(|p| path.starts_with(p))
+    [
+        "/api/",
+        "/-/",
+        "/v1/",
+        "/otlp/",
+        "/write",
+        "/metrics",
+        "/federate",
+        "/ping",
+    ]
+    .iter()
+    .any(|p| path.starts_with(p))
 }
 
 async fn wrong_method(request: Request) -> Refusal {

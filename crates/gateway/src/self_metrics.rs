@@ -4,22 +4,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::extract::State;
 use axum::response::Response;
 use http::{StatusCode, header};
-use model::{MetricKind, RejectReason};
+use model::MetricKind;
 use wire::exposition::Writer;
 
 use crate::answer::{text, with_header};
 use crate::parts::{App, Gateway};
-
-const REASONS: [RejectReason; 8] = [
-    RejectReason::Malformed,
-    RejectReason::Labels,
-    RejectReason::Limit,
-    RejectReason::Timestamp,
-    RejectReason::Histogram,
-    RejectReason::NotANumber,
-    RejectReason::SeriesBudget,
-    RejectReason::Unsupported,
-];
 
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let body = tokio::task::block_in_place(|| write(&app));
@@ -44,7 +33,9 @@ fn write(app: &App) -> String {
     intake(&mut w, app);
     log(&mut w, app);
     store(&mut w, app);
+    agent(&mut w, app);
     http(&mut w, app);
+    own(&mut w, app);
     process(&mut w, app);
     w.finish()
 }
@@ -88,7 +79,7 @@ fn intake(w: &mut Writer, app: &App) {
     let name = "overseer_intake_rejections_total";
     w.family(name, MetricKind::Counter, "Things refused, by way in and reason.");
     for (id, counts) in &ways {
-        for (reason, n) in REASONS.iter().zip(counts.by_reason).filter(|(_, n)| *n > 0) {
+        for (reason, &n) in counts.by_reason.iter().filter(|(_, n)| **n > 0) {
             w.sample(name, &[("way", id), ("reason", reason.as_str())], n as f64);
         }
     }
@@ -96,7 +87,71 @@ fn intake(w: &mut Writer, app: &App) {
 
 fn log(w: &mut Writer, app: &App) {
     let Some(log) = &app.parts.log else { return };
+    // field by field, so that a new one is not forgotten
     let s = log.status();
+    let bus::LogStatus {
+        topic: _,
+        bytes: _,
+        max_bytes: _,
+        segments,
+        spares,
+        durable: _,
+        first_kept: _,
+        queued_records: _,
+        queued_bytes,
+        quarantined: _, // entries are for people; their number is below
+        quarantined_total: _,
+        full: _,
+        failed,
+        failures: _,
+        consumers,
+    } = &s;
+    gauge(
+        w,
+        "overseer_log_segments",
+        "Segment files of the samples log.",
+        &[],
+        *segments as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_spare_files",
+        "Written files that are kept for reuse.",
+        &[],
+        *spares as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_queued_bytes",
+        "Bytes of records that wait to be written.",
+        &[],
+        *queued_bytes as f64,
+    );
+    gauge(
+        w,
+        "overseer_log_failed",
+        "1 from a failed write until the next that succeeds.",
+        &[],
+        f64::from(u8::from(failed.is_some())),
+    );
+    w.family(
+        "overseer_log_left_behind_total",
+        MetricKind::Counter,
+        "Records dropped before a consumer had read them.",
+    );
+    for consumer in consumers {
+        let labels = [("consumer", consumer.name.as_str())];
+        w.sample("overseer_log_left_behind_total", &labels, consumer.left_behind as f64);
+    }
+    w.family(
+        "overseer_log_committed_position",
+        MetricKind::Gauge,
+        "Position up to which a consumer needs nothing any more.",
+    );
+    for consumer in consumers {
+        let labels = [("consumer", consumer.name.as_str())];
+        w.sample("overseer_log_committed_position", &labels, consumer.committed as f64);
+    }
     gauge(
         w,
         "overseer_log_durable_position",
@@ -254,6 +309,85 @@ fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
         &[],
         e.quarantined.len() as f64,
     );
+}
+
+fn agent(w: &mut Writer, app: &App) {
+    let Some(agent) = &app.parts.agent else { return };
+    counter(
+        w,
+        "overseer_agent_unstored_total",
+        "Times that host metrics were not stored, because the log was busy or refused them.",
+        agent.store_lost(),
+    );
+    counter(
+        w,
+        "overseer_agent_ring_left_out_total",
+        "Values that were not shown live, because the ring had no room for their series.",
+        agent.ring_left_out(),
+    );
+}
+
+/// The process itself: its workers, its log lines, its configuration.
+fn own(w: &mut Writer, app: &App) {
+    let host::WorkerStats { running, died, panics } = app.parts.host.workers.stats();
+    gauge(
+        w,
+        "overseer_workers",
+        "Threads and long tasks that run.",
+        &[],
+        running as f64,
+    );
+    counter(
+        w,
+        "overseer_workers_died_total",
+        "Workers that ended unasked; the first one stops the server.",
+        died,
+    );
+    counter(
+        w,
+        "overseer_panics_total",
+        "Faults in the program, those of single requests included.",
+        panics,
+    );
+    let host::LogCounts {
+        written,
+        lost,
+        left_out,
+    } = app.parts.log_output.counts();
+    let name = "overseer_log_lines_total";
+    w.family(
+        name,
+        MetricKind::Counter,
+        "Log lines: written, lost because they could not be, left out because they repeat.",
+    );
+    for (what, lines) in [("written", written), ("lost", lost), ("left_out", left_out)] {
+        w.sample(name, &[("what", what)], lines as f64);
+    }
+    let crate::lifecycle::ReloadCounts {
+        last_good,
+        done_at_ms,
+        done,
+        failed,
+    } = app.reloads.counts();
+    gauge(
+        w,
+        "overseer_config_last_reload_successful",
+        "1 when the last reload went well, the start counting as one.",
+        &[],
+        f64::from(u8::from(last_good)),
+    );
+    gauge(
+        w,
+        "overseer_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was read.",
+        &[],
+        done_at_ms as f64 / 1000.0,
+    );
+    let name = "overseer_config_reloads_total";
+    w.family(name, MetricKind::Counter, "Reloads asked for, by how they went.");
+    for (result, count) in [("done", done), ("refused", failed)] {
+        w.sample(name, &[("result", result)], count as f64);
+    }
 }
 
 fn http(w: &mut Writer, app: &App) {

@@ -111,6 +111,11 @@ impl SlowLog {
         Ok(())
     }
 
+    /// The next line opens the file anew.
+    pub(crate) fn reopen(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// (slow queries, lines that could not be written) since the start.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.total.load(Relaxed), self.lost.load(Relaxed))

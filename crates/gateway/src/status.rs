@@ -69,7 +69,7 @@ pub(crate) async fn buildinfo(State(app): State<Arc<App>>) -> Response {
 
 /// The configuration in force, as YAML without secrets.
 pub(crate) async fn config(State(app): State<Arc<App>>) -> Response {
-    success(&json!({ "yaml": app.parts.about.config_yaml }))
+    success(&json!({ "yaml": app.reloads.yaml() }))
 }
 
 /// The settings that Prometheus has as flags, under its names.
@@ -89,7 +89,7 @@ pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
         "web.cors.origin": cors,
         "web.listen-address": app.parts.about.listen,
         "web.enable-admin-api": app.parts.server.delete_api.to_string(),
-        "web.enable-lifecycle": "false",
+        "web.enable-lifecycle": app.parts.reload.is_some().to_string(),
         "web.enable-otlp-receiver": "true",
         "web.enable-remote-write-receiver": "true",
         "web.max-connections": app.parts.server.connections_max.to_string(),
@@ -98,13 +98,14 @@ pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
 
 pub(crate) async fn runtimeinfo(State(app): State<Arc<App>>) -> Response {
     let stats = app.parts.store.as_ref().map(|s| s.stats().engine);
+    let reloads = app.reloads.counts();
     success(&json!({
         "startTime": rfc3339(app.parts.about.started_ms),
         "CWD": app.parts.about.data_dir,
         "hostname": app.parts.about.hostname,
         "serverTime": rfc3339(app.parts.host.clock.now_ms()),
-        "reloadConfigSuccess": true,
-        "lastConfigTime": rfc3339(app.parts.about.started_ms),
+        "reloadConfigSuccess": reloads.last_good,
+        "lastConfigTime": rfc3339(reloads.done_at_ms),
         "corruptionCount": stats.as_ref().map_or(0, |s| s.quarantined.len()),
         "goroutineCount": 0,
         "GOMAXPROCS": crate::read::threads(),

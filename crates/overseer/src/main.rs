@@ -13,11 +13,13 @@ mod logging;
 mod own_host;
 mod progress;
 mod query_command;
+mod reload;
 mod retention_command;
 mod roles;
 mod run;
 mod self_telemetry;
 mod server_client;
+mod signals;
 mod terminal;
 mod verify_command;
 
@@ -33,6 +35,8 @@ const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    // what reports panics by itself panics when it cannot print
+    host::report_panics(|panic| terminal::complain(&format!("a fault in Overseer (please report it): {panic}")));
     let cli = Cli::parse();
     let outcome = match cli.command {
         None => run::run(&cli.settings, &[]),
@@ -74,6 +78,10 @@ impl Failure {
             message: message.into(),
             misuse: false,
         }
+    }
+
+    pub(crate) fn into_message(self) -> String {
+        self.message
     }
 
     pub(crate) fn misuse(message: impl Into<String>) -> Self {

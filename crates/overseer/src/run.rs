@@ -11,31 +11,42 @@ use input::{Intake, Publisher, Scraper, Ways};
 use series::table::SeriesTable;
 use store::{RecordCodec, RecordDecode, Store, StoreParts};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::cli::Settings;
 use crate::config::{AuthSetting, Config};
 use crate::data_dir::{self, DataDir};
+use crate::logging::Logging;
+use crate::reload::{self, Reloader};
 use crate::roles::{Role, Roles};
-use crate::{Failure, VERSION, banner, config, layers, logging, own_host, self_telemetry};
+use crate::signals::{Asked, Signals};
+use crate::{Failure, VERSION, banner, config, layers, own_host, self_telemetry};
 
 /// How long the log may take to write what is queued when the process stops.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 /// Stack of a thread: reading the longest query that is taken must not come near its end, also without optimisation.
 /// Only what is used of it takes memory.
 const STACK_BYTES: usize = 16 << 20;
+/// Requests to reload that wait for the one that is done now.
+const RELOADS_WAITING: usize = 4;
+/// How often it is said what was left out of the log.
+const TELL_LEFT_OUT_EVERY: Duration = Duration::from_secs(10);
 /// How long tasks may take to end before they are dropped.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs the roles until SIGTERM or Ctrl-C.
+/// Runs the roles until SIGTERM or Ctrl-C, or until a part of the process dies.
 pub(crate) fn run(settings: &Settings, roles: &[String]) -> Result<(), Failure> {
-    let (mut config, files) = config::load(settings)?;
-    if !roles.is_empty() {
-        config.roles = roles.to_vec();
-    }
-    let roles = Roles::parse(&config.roles).map_err(Failure::misuse)?;
-    logging::start(&config.log)?;
+    let load = || {
+        let (mut config, files) = config::load(settings)?;
+        if !roles.is_empty() {
+            config.roles = roles.to_vec();
+        }
+        Ok((config, files))
+    };
+    let (config, files) = load()?;
+    Roles::parse(&config.roles).map_err(Failure::misuse)?;
+    let host = Host::real();
+    let logging = Logging::start(&config.log, &host)?;
     for file in &files {
         tracing::info!(file = %file.display(), "configuration read");
     }
@@ -52,21 +63,35 @@ pub(crate) fn run(settings: &Settings, roles: &[String]) -> Result<(), Failure> 
         .max_blocking_threads(64)
         .build()
         .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
-    let outcome = runtime.block_on(serve(config, roles));
+    let outcome = runtime.block_on(async {
+        // before anything is written, so that none is lost
+        let signals = Signals::catch()?;
+        serve(config, &host, &logging, signals, &load).await
+    });
     runtime.shutdown_timeout(END_WITHIN);
+    logging.end();
     outcome
 }
 
-async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
-    let host = Host::real();
+async fn serve(
+    config: Config,
+    host: &Host,
+    logging: &Logging,
+    mut signals: Signals,
+    load: reload::Load<'_>,
+) -> Result<(), Failure> {
+    let roles = Roles::parse(&config.roles).map_err(Failure::misuse)?;
+    let running = config.clone();
     let auth = auth_of(&config)?;
     let listener = bind(&config.listen, &auth).await?;
     let address = listener.local_addr().map_err(|e| Failure::failed(e.to_string()))?;
+    let (dead, mut died) = watch::channel(false);
+    host.workers.when_one_dies(move |_| {
+        dead.send_replace(true);
+    });
     let path = config.data_dir.clone().unwrap_or_else(data_dir::default_path);
-    let data_dir = DataDir::open(&host, &path)?;
-    // signals are caught before anything is written, so that none is lost
-    let mut signals = Signals::new()?;
-    let opened = tokio::task::block_in_place(|| open(&host, &data_dir, &config))?;
+    let data_dir = DataDir::open(host, &path)?;
+    let opened = tokio::task::block_in_place(|| open(host, &data_dir, &config))?;
     let Opened { table, log, store } = opened;
 
     let (stop, shutdown) = watch::channel(false);
@@ -90,26 +115,28 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
                 .map(|t| t.trim().to_owned())
                 .map_err(|f| f.message)
         };
-        let (host, intake, publisher, ways) = (host.clone(), intake.clone(), publisher.clone(), Arc::clone(&ways));
-        let scraper =
-            Scraper::new(&config.scrape.jobs, host, intake, publisher, ways, token_of).map_err(Failure::misuse)?;
+        let (intake, publisher, ways) = (intake.clone(), publisher.clone(), Arc::clone(&ways));
+        let scraper = Scraper::new(&config.scrape.jobs, host.clone(), intake, publisher, ways, token_of)
+            .map_err(Failure::misuse)?;
         let scraper = Arc::new(scraper);
-        tasks.spawn(Arc::clone(&scraper).run(shutdown.clone()));
+        let run = Arc::clone(&scraper).run(shutdown.clone());
+        tasks.spawn(host.workers.task("scraper", run));
         Some(scraper)
     };
     let agent = if roles.has(Role::Agent) {
-        let agent = own_host::agent(config.agent.clone(), &host)?;
+        let agent = own_host::agent(config.agent.clone(), host)?;
         let publish = own_host::publish(intake.clone(), publisher.clone(), Arc::clone(&ways));
         let mut stop = shutdown.clone();
         let stopped = async move {
             let _ = stop.wait_for(|&stop| stop).await;
         };
-        tasks.spawn(Arc::clone(&agent).run(publish, stopped));
+        let run = Arc::clone(&agent).run(publish, stopped);
+        tasks.spawn(host.workers.task("agent", run));
         Some(agent)
     } else {
         None
     };
-    let own_process = own_host::own_process(&host)?;
+    let own_process = own_host::own_process(host)?;
     let hostname = own_process.instance().to_owned();
 
     let about = About {
@@ -125,8 +152,11 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
             .map_or_else(String::new, |days| format!("{days}d")),
         config_yaml: config::yaml(&config)?,
     };
+    let (reload, mut reloads) = mpsc::channel(RELOADS_WAITING);
     let gateway = Gateway::new(Parts {
         host: host.clone(),
+        log_output: logging.output().clone(),
+        reload: Some(reload),
         about,
         auth: auth.clone(),
         server: config.server.clone(),
@@ -144,26 +174,48 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         slow_log: Some(data_dir.path().join("logs").join("slow-queries.jsonl")),
         shutdown: shutdown.clone(),
     });
-    tasks.spawn(self_telemetry::run(
+    let telemetry = self_telemetry::run(
         gateway.clone(),
         host.clone(),
         intake,
         publisher,
         hostname,
         shutdown.clone(),
-    ));
-    let clock = Arc::clone(&host.clock);
-    let server = tokio::spawn(gateway::serve(
-        listener,
-        gateway.router(),
-        clock,
-        config.server,
-        shutdown,
-    ));
-    banner::print(address, &data_dir.path().display().to_string(), &auth, agent.is_some());
+    );
+    tasks.spawn(host.workers.task("self-telemetry", telemetry));
+    let server = gateway::serve(listener, gateway.router(), host.clone(), config.server, shutdown);
+    let server = tokio::spawn(host.workers.task("http-server", server));
+    let shown_dir = data_dir.path().display().to_string();
+    let has_agent = agent.is_some();
+    let for_banner = auth.clone();
+    // nobody has to read it
+    drop(tokio::task::spawn_blocking(move || {
+        banner::print(address, &shown_dir, &for_banner, has_agent)
+    }));
 
-    let signal = signals.next().await;
-    tracing::info!(signal, "stopping");
+    let mut reloader = Reloader::new(running, load, auth, logging, gateway);
+    let mut summaries = tokio::time::interval(TELL_LEFT_OUT_EVERY);
+    summaries.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = died.wait_for(|&dead| dead) => break,
+            asked = signals.next() => match asked {
+                Asked::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break;
+                }
+                Asked::Reload => drop(tokio::task::block_in_place(|| reloader.reload("SIGHUP"))),
+            },
+            Some(answer) = reloads.recv() => {
+                let _ = answer.send(tokio::task::block_in_place(|| reloader.reload("POST /-/reload")));
+            }
+            _ = summaries.tick() => logging.tell_left_out(),
+        }
+    }
+    if let Some(death) = host.workers.deaths().first() {
+        tracing::error!("stopping, for {death}");
+    }
+    host.workers.stopping();
     stop.send_replace(true);
     let _ = server.await;
     let _ = tokio::time::timeout(END_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
@@ -174,8 +226,15 @@ async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
             tracing::error!(error = %e, "the samples log was not closed in time; the next start replays it");
         }
     });
-    tracing::info!("stopped");
-    Ok(())
+    match host.workers.deaths().into_iter().next() {
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Some(death) => Err(Failure::failed(format!(
+            "{death}; everything acknowledged is on disk (please report this)"
+        ))),
+    }
 }
 
 pub(crate) struct Opened {
@@ -228,7 +287,7 @@ pub(crate) fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<O
     })
 }
 
-fn auth_of(config: &Config) -> Result<AuthMode, Failure> {
+pub(crate) fn auth_of(config: &Config) -> Result<AuthMode, Failure> {
     match (&config.token_file, config.auth) {
         (Some(file), _) => {
             let text = layers::text_of(file)?;
@@ -272,24 +331,5 @@ fn shown(address: SocketAddr) -> String {
     }
 }
 
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let catch = |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot catch signals: {e}")));
-        Ok(Signals {
-            terminate: catch(SignalKind::terminate())?,
-            interrupt: catch(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
