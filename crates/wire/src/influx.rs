@@ -131,7 +131,12 @@ impl<'a> Decoder<'a> {
                 }
             }
             Err(Broken(why, at)) => {
-                let end = one(indent);
+                let mut end = one(indent);
+                // what stands in a string of a bad line is no line of its own
+                if let Some(bytes) = end_of_point(&rest[indent..]) {
+                    end.bytes = indent + bytes;
+                    end.lines = (memchr::memchr_iter(b'\n', &rest[..end.bytes]).count() as u64).max(1);
+                }
                 let line = &rest[indent..end.bytes];
                 let lost = (self.fields.len() as u64).max(1);
                 self.rejects.tell(sink, RejectReason::Malformed, lost, || {
@@ -210,6 +215,7 @@ impl<'a> Decoder<'a> {
         } else {
             std::str::from_utf8(stamp)
                 .ok()
+                .filter(|s| !s.starts_with('+'))
                 .and_then(|s| s.parse::<i64>().ok())
                 .and_then(|n| self.precision.millis(n))
                 .ok_or(Broken(
@@ -262,10 +268,9 @@ impl<'a> Decoder<'a> {
             let id = match sink.known(&self.raw) {
                 Some(id) => Some(id),
                 None => {
-                    if !parsed && !self.tags(line.key) {
+                    if !parsed && let Err(why) = self.tags(line.key) {
                         let lost = (self.fields.len() - i) as u64;
                         self.rejects.tell(sink, RejectReason::Malformed, lost, || {
-                            let why = "a tag is not name=value, or the measurement is empty";
                             (format!("line {number}"), format!("{why}: {}", shown(line.key)))
                         });
                         return;
@@ -284,31 +289,54 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Puts the measurement into `name` and the tags, unescaped and under label names, into `text`.
-    fn tags(&mut self, key: &[u8]) -> bool {
+    /// Puts the measurement into `name` and the tags, unescaped and under label names, into `text`; the error says what is
+    /// wrong with them.
+    fn tags(&mut self, key: &[u8]) -> Result<(), &'static str> {
         let (measurement, mut rest) = key.split_at(measurement(key).len());
         self.name.clear();
         unescape(measurement, b", ", &mut self.name);
         self.text.clear();
         if self.name.is_empty() {
-            return false;
+            return Err("the measurement is empty");
         }
+        let mut names = Vec::new();
         while let Some((_, tail)) = rest.split_first() {
             let end = unescaped(tail, b',').unwrap_or(tail.len());
             let (tag, next) = tail.split_at(end);
-            let Some(eq) = unescaped(tag, b'=').filter(|&n| n > 0) else {
-                return false;
-            };
-            for part in [&tag[..eq], &tag[eq + 1..]] {
-                let at = self.text.len();
-                self.text.extend_from_slice(&[0; 4]);
-                unescape(part, b",= ", &mut self.text);
-                let len = (self.text.len() - at - 4) as u32;
-                self.text[at..at + 4].copy_from_slice(&len.to_le_bytes());
+            if tag.is_empty() {
+                return Err("a comma without a tag: name=value is right after each");
             }
+            let Some(eq) = unescaped(tag, b'=') else {
+                return Err("a tag without a value: name=value is right");
+            };
+            let (tag_name, value) = (&tag[..eq], &tag[eq + 1..]);
+            if tag_name.is_empty() {
+                return Err("a tag without a name: name=value is right");
+            }
+            if value.is_empty() {
+                return Err("a tag with an empty value: leave the tag out");
+            }
+            if unescaped(value, b'=').is_some() {
+                return Err(
+                    "a tag's value has a = without a backslash before it (or a backslash stands before a comma \
+                            that should end the tag)",
+                );
+            }
+            let mut plain = Vec::new();
+            unescape(tag_name, b",= ", &mut plain);
+            plain_name(&mut plain, false);
+            put_text(&plain, &mut self.text);
+            names.push(plain);
+            let mut plain = Vec::new();
+            unescape(value, b",= ", &mut plain);
+            put_text(&plain, &mut self.text);
             rest = next;
         }
-        true
+        names.sort_unstable();
+        if names.windows(2).any(|w| w[0] == w[1]) {
+            return Err("two tags have the same name, as labels are named");
+        }
+        Ok(())
     }
 
     #[cold]
@@ -316,7 +344,7 @@ impl<'a> Decoder<'a> {
         self.labels.clear();
         let measurement = self.name.len();
         self.name.push(b'_');
-        unescape(field, b",= ", &mut self.name);
+        unescape(field, b",= \"", &mut self.name);
         let mut name = self.name.clone();
         self.name.truncate(measurement);
         plain_name(&mut name, true);
@@ -324,9 +352,7 @@ impl<'a> Decoder<'a> {
         let mut rest = &self.text[..];
         while let Some((tag, tail)) = split_text(rest) {
             let Some((value, tail)) = split_text(tail) else { break };
-            let mut tag = tag.to_vec();
-            plain_name(&mut tag, false);
-            self.labels.push(&tag, value);
+            self.labels.push(tag, value);
             rest = tail;
         }
         sink.define(&self.raw, &mut self.labels)
@@ -345,29 +371,46 @@ fn split_text(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     tail.split_at_checked(u32::from_le_bytes(*len) as usize)
 }
 
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(text);
+}
+
 /// Where an unescaped space ends measurement and tags; `None` when the line ends before.
 fn unescaped_space(line: &[u8]) -> Option<usize> {
-    let mut pos = 0;
+    let mut from = 0;
     loop {
-        match line.get(pos)? {
-            b' ' => return Some(pos),
+        let at = from + memchr::memchr2(b' ', b'\n', &line[from..])?;
+        match line[at] {
             b'\n' => return None,
-            b'\\' if line.get(pos + 1).is_some_and(|&b| b != b'\n') => pos += 2,
-            _ => pos += 1,
+            _ if at == 0 || line[at - 1] != b'\\' => return Some(at),
+            _ => from = at + 1,
         }
     }
 }
 
+/// The first `stop` without a backslash right before it. As in InfluxDB, it does not matter what stands before that one.
 fn unescaped(text: &[u8], stop: u8) -> Option<usize> {
-    let mut pos = 0;
-    while let Some(&b) = text.get(pos) {
-        match b {
-            b'\\' => pos += 2,
-            b if b == stop => return Some(pos),
-            _ => pos += 1,
+    memchr::memchr_iter(stop, text).find(|&at| at == 0 || text[at - 1] != b'\\')
+}
+
+/// Bytes up to the end of a point that could not be read, its line break included: line breaks within strings of its
+/// fields do not end it. `None` when a string never ends, or the point is the body's last.
+fn end_of_point(text: &[u8]) -> Option<usize> {
+    let (mut pos, mut fields, mut quoted) = (0, false, false);
+    let (mut equals, mut commas) = (0u64, 0u64);
+    loop {
+        match *text.get(pos)? {
+            b'\\' if text.get(pos + 1).is_some_and(|&b| b != b'\n') => pos += 1,
+            b'\n' if !quoted => return Some(pos + 1),
+            b' ' => fields = true,
+            b'=' if fields && !quoted => equals += 1,
+            b',' if fields && !quoted => commas += 1,
+            b'"' if fields && (quoted || equals > commas) => quoted = !quoted,
+            _ => {}
         }
+        pos += 1;
     }
-    None
 }
 
 /// The measurement, still escaped.
@@ -413,6 +456,7 @@ fn plain_name(name: &mut Vec<u8>, colon: bool) {
 
 fn number(text: &[u8]) -> Value<'_> {
     let parsed = match text {
+        [b'+', ..] => None,
         b"t" | b"T" | b"true" | b"True" | b"TRUE" => return Value::Number(1.0),
         b"f" | b"F" | b"false" | b"False" | b"FALSE" => return Value::Number(0.0),
         [digits @ .., b'i'] => match std::str::from_utf8(digits).ok().and_then(|s| s.parse::<i64>().ok()) {

@@ -11,12 +11,12 @@ fn check(body: &str, want: Expect) {
 #[test]
 fn escapes_and_kinds() {
     check(
-        "a\\ b\\,c,t\\=g=v\\,1\\ x\\\\ f\\ 1=1i,s=\"x, y=\\\"\\\\\",b=TRUE,u=18446744073709551615u,e=-1.5e-3 1700000000000000001\n",
+        "a\\ b\\,c,t\\=g=v\\,1\\ x\\\\y f\\ 1=1i,s=\"x, y=\\\"\\\\\",b=TRUE,u=18446744073709551615u,e=-1.5e-3 1700000000000000001\n",
         expect![[r#"
-            a_b_c_f_1{t_g="v,1 x\\\\"} 1.0 @1700000000000
-            a_b_c_b{t_g="v,1 x\\\\"} 1.0 @1700000000000
-            a_b_c_u{t_g="v,1 x\\\\"} 1.8446744073709552e19 @1700000000000
-            a_b_c_e{t_g="v,1 x\\\\"} -0.0015 @1700000000000
+            a_b_c_f_1{t_g="v,1 x\\\\y"} 1.0 @1700000000000
+            a_b_c_b{t_g="v,1 x\\\\y"} 1.0 @1700000000000
+            a_b_c_u{t_g="v,1 x\\\\y"} 1.8446744073709552e19 @1700000000000
+            a_b_c_e{t_g="v,1 x\\\\y"} -0.0015 @1700000000000
             reject not_a_number a\ b\,c.s: 1 string value(s): a string is no number; it is not stored (1 lost)
         "#]],
     );
@@ -41,7 +41,6 @@ fn bad_lines_are_named_and_the_others_taken() {
         expect![[r#"
             good_v 1.0 @0
             good_v 2.0 @0
-            refused: the label "a" is given twice
             m_w 3.0 @0
             reject malformed line 2: a field has no value: name=value is right (at character 12): broken line here (1 lost)
             reject malformed line 6: it has no fields (at character 9): nofields (1 lost)
@@ -52,11 +51,87 @@ fn bad_lines_are_named_and_the_others_taken() {
             reject malformed line 11: field "v" has the value "9223372036854775808i": a whole number of 64 bits is right before i (1 lost)
             reject malformed line 11: field "w" has the value "1e999": a number that fits 64-bit floats is right (1 lost)
             reject malformed line 12: the timestamp is no whole number of 64 bits in the request's precision (at character 7): m v=1 99999999999999999999999 (1 lost)
-            reject malformed line 13: a tag is not name=value, or the measurement is empty: m,t (1 lost)
-            reject malformed line 17: a tag is not name=value, or the measurement is empty: ,t=1 (1 lost)
+            reject malformed line 13: a tag without a value: name=value is right: m,t (1 lost)
+            reject malformed line 14: two tags have the same name, as labels are named: m,a=1,a=2 (1 lost)
+            reject malformed line 17: the measurement is empty: ,t=1 (1 lost)
             reject malformed line 18: a string never ends (at character 5): m v="abc (1 lost)
             reject not_a_number m.v: 1 string value(s): a string is no number; it is not stored (1 lost)
-            lost 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_backslash_escapes_what_follows_it_directly() {
+    let of = |line: &str| Recorder::of("influx", line.as_bytes(), &now());
+    assert_eq!(
+        of(r"m,p=C:\Users\\me,n=s v=1 0").dump(),
+        concat!(r#"m_v{n="s", p="C:\\Users\\\\me"} 1.0 @0"#, "\n")
+    );
+    for good in [
+        r"m,p=a\,b,n=s v=1",
+        r"m,p=a\=b v=1",
+        r"m,p=a\ b v=1",
+        r"m,p\==b v=1",
+        r"m\,x,p=b v=1",
+        "m=x,p=b v=1",
+        r"m,p=a\b v=1",
+        r#"m,p="a" v=1"#,
+    ] {
+        let sink = of(good);
+        assert_eq!((sink.samples, sink.rejects.len()), (1, 0), "{good}: {}", sink.dump());
+    }
+    for bad in [
+        r"m,p=C:\,n=s v=1",
+        r"m,n=s,p=C:\ v=1",
+        r"m,p=C:\\,n=s v=1",
+        r"m,n=s,p=C:\\ v=1",
+        "m,p=a=b,n=s v=1",
+        "m,n=s,p=a=b v=1",
+        "m,p==a v=1",
+        "m,p= v=1",
+        "m,p=,n=s v=1",
+        "m, v=1",
+        "m,p=a, v=1",
+        "m,,p=a v=1",
+        "m,=a v=1",
+        "m,p v=1",
+        ",p=a v=1",
+        "m,p=a,p=b v=1",
+        "m,a.b=1,a-b=2 v=1",
+        "m v=+1",
+        "m v=+1i",
+        "m v=1 +5",
+        "m v=1 5 6",
+        "m v=1,",
+        "m v=1,,w=2",
+        "m v=0x1",
+        "m v=-1u",
+        "m v=1.5i",
+        "m v=tru",
+        "m v=inf",
+        "m v",
+    ] {
+        let sink = of(bad);
+        assert!(!sink.rejects.is_empty(), "{bad}: {}", sink.dump());
+        assert!(
+            sink.rejects.iter().all(|r| r.subject == "line 1"),
+            "{bad}: {}",
+            sink.dump()
+        );
+        assert!(sink.samples == 0 || bad.ends_with([',', '2']), "{bad}: {}", sink.dump());
+    }
+}
+
+#[test]
+fn a_string_of_a_bad_line_is_no_line() {
+    check(
+        "a,p=x=y s=\"one\nb v=1\ntwo\",w=2\nc v=3 0\nd,e s=\"x\nf v=4 0",
+        expect![[r#"
+            c_v 3.0 @0
+            f_v 4.0 @0
+            reject malformed line 1: a tag's value has a = without a backslash before it (or a backslash stands before a comma that should end the tag): a,p=x=y (1 lost)
+            reject malformed line 5: a string never ends (at character 7): d,e s="x (1 lost)
+            reject not_a_number a.s: 1 string value(s): a string is no number; it is not stored (1 lost)
         "#]],
     );
 }
