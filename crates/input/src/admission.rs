@@ -86,6 +86,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Nothing was taken: all of these samples were refused for one reason.
+    pub fn refused(reason: RejectReason, samples: u64) -> Self {
+        let mut outcome = Outcome {
+            rejected_samples: samples,
+            ..Outcome::default()
+        };
+        outcome.rejected[reason] = 1;
+        outcome
+    }
+
     /// Samples taken.
     pub fn samples(&self) -> u64 {
         self.floats + self.histograms + self.deltas

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use model::SampleLimits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use wire::exposition::Format;
 
 /// What a sample or series may be; see `model::SampleLimits`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -91,7 +92,16 @@ pub struct ScrapeJob {
     /// Take timestamps that the target states; otherwise all samples get the time of the scrape.
     #[serde(default = "yes")]
     pub honor_timestamps: bool,
-    /// File that holds a bearer token to send.
+    /// Follow redirects, ten at most.
+    #[serde(default = "yes")]
+    pub follow_redirects: bool,
+    /// How an answer is read whose `Content-Type` is missing or of no known format; null: such a target counts as down.
+    #[serde(default = "default_fallback")]
+    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+    /// Ask for gzip.
+    #[serde(default = "yes")]
+    pub enable_compression: bool,
+    /// File that holds a bearer token to send. No redirect takes it to another host or port, or from https to http.
     #[serde(default)]
     pub token_file: Option<String>,
     /// Bytes of an answer, after decompression.
@@ -100,6 +110,28 @@ pub struct ScrapeJob {
     /// Samples of one scrape; a target with more counts as down.
     #[serde(default = "default_samples")]
     pub samples_max: usize,
+}
+
+/// A format of scraped text, under Prometheus' names.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum ScrapeProtocol {
+    #[serde(rename = "PrometheusText0.0.4")]
+    PrometheusText0_0_4,
+    #[serde(rename = "PrometheusText1.0.0")]
+    PrometheusText1_0_0,
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetricsText0_0_1,
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetricsText1_0_0,
+}
+
+impl ScrapeProtocol {
+    pub(crate) fn format(self) -> Format {
+        match self {
+            ScrapeProtocol::PrometheusText0_0_4 | ScrapeProtocol::PrometheusText1_0_0 => Format::Text,
+            ScrapeProtocol::OpenMetricsText0_0_1 | ScrapeProtocol::OpenMetricsText1_0_0 => Format::OpenMetrics,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -133,6 +165,9 @@ fn default_body() -> usize {
 }
 fn default_samples() -> usize {
     500_000
+}
+fn default_fallback() -> Option<ScrapeProtocol> {
+    Some(ScrapeProtocol::PrometheusText0_0_4)
 }
 fn yes() -> bool {
     true

@@ -12,7 +12,7 @@ mod scrape;
 mod ways;
 
 pub use admission::{Admission, Intake, Outcome};
-pub use config::{LimitsConfig, ScrapeConfig, ScrapeJob};
+pub use config::{LimitsConfig, ScrapeConfig, ScrapeJob, ScrapeProtocol};
 pub use guard::{Breach, CardinalityGuard};
 pub use publisher::{PublishError, Publisher};
 pub use scrape::{Scraper, TargetHealth};

@@ -1,21 +1,19 @@
+mod fetch;
+mod redirect;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use host::Host;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use model::{Batch, LabelsBuilder, SampleSink, SeriesId, TenantId, stale_nan};
+use http::Uri;
+use model::{Batch, LabelsBuilder, RejectReason, SampleSink, SeriesId, TenantId, stale_nan};
 use tokio::sync::watch;
 use wire::exposition::{self, Format};
 
 use crate::config::ScrapeJob;
 use crate::{Intake, Outcome, Publisher, Ways};
+use fetch::{Answer, Ask, Client, Kept, Trail};
 
 /// Bytes of an error kept for the targets page.
 const ERROR_CHARS_MAX: usize = 300;
@@ -23,14 +21,12 @@ const ERROR_CHARS_MAX: usize = 300;
 /// The first scrape of a target waits no longer than this.
 const OFFSET_MAX: Duration = Duration::from_secs(5);
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
 /// Fetches targets on their schedules and publishes what they say, with `up` and the scrape meta series; series that a
 /// target no longer has get a stale marker, as in Prometheus.
 pub struct Scraper {
     targets: Vec<Arc<Target>>,
     parts: ScrapeParts,
-    client: HttpClient,
+    client: Client,
 }
 
 #[derive(Clone)]
@@ -60,10 +56,32 @@ pub struct TargetHealth {
 struct Target {
     job: ScrapeJob,
     url: String,
+    uri: Uri,
     token: Option<String>,
     /// `job`, `instance` and the job's labels.
     labels: Vec<(String, String)>,
     health: Mutex<TargetHealth>,
+}
+
+/// What came of an answer.
+struct Read {
+    batch: Batch,
+    outcome: Outcome,
+    /// Samples that the answer showed, refused ones included.
+    samples: u64,
+    /// Why the target counts as down.
+    error: Option<String>,
+}
+
+impl Read {
+    fn failed(error: String) -> Read {
+        Read {
+            batch: Batch::new(TenantId::DEFAULT),
+            outcome: Outcome::default(),
+            samples: 0,
+            error: Some(error),
+        }
+    }
 }
 
 /// What a target had at its last scrape.
@@ -80,15 +98,7 @@ impl Scraper {
         ways: Arc<Ways>,
         token_of: impl Fn(&str) -> Result<String, String>,
     ) -> Result<Self, String> {
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|e| format!("scrape: the system's certificates cannot be read: {e}"))?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(1)
-            .build(connector);
+        let client = Client::new()?;
         let mut targets = Vec::new();
         for job in jobs {
             let token = job.token_file.as_deref().map(&token_of).transpose()?;
@@ -98,6 +108,9 @@ impl Scraper {
                 labels.entry("instance".to_owned()).or_insert_with(|| instance.clone());
                 let labels = labels.into_iter().collect();
                 let url = format!("{}://{instance}{}", job.scheme.as_str(), job.path);
+                let uri: Uri = url
+                    .parse()
+                    .map_err(|e| format!("scrape: the address {url:?} of job {:?}: {e}", job.name))?;
                 let health = TargetHealth {
                     job: job.name.clone(),
                     instance: instance.clone(),
@@ -109,6 +122,7 @@ impl Scraper {
                 targets.push(Arc::new(Target {
                     job: job.clone(),
                     url,
+                    uri,
                     token: token.clone(),
                     labels,
                     health: Mutex::new(health),
@@ -152,7 +166,7 @@ impl Scraper {
 
     async fn follow(&self, target: &Target) {
         let interval = Duration::from_secs(u64::from(target.job.interval_seconds));
-        let mut seen = Seen::default();
+        let (mut seen, mut kept) = (Seen::default(), Kept::default());
         // targets of one interval are spread over it, each always at the same place
         let place = target
             .url
@@ -164,26 +178,40 @@ impl Scraper {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            self.scrape(target, &mut seen).await;
+            self.scrape(target, &mut seen, &mut kept).await;
         }
     }
 
-    async fn scrape(&self, target: &Target, seen: &mut Seen) {
+    async fn scrape(&self, target: &Target, seen: &mut Seen, kept: &mut Kept) {
         let host = &self.parts.host;
         let (at_ms, began) = (host.clock.now_ms(), host.clock.monotonic());
-        let timeout = Duration::from_secs(u64::from(target.job.timeout_seconds));
-        let fetched = match tokio::time::timeout(timeout, self.fetch(target)).await {
-            Ok(fetched) => fetched,
-            Err(_) => Err(format!("no answer within {} s", target.job.timeout_seconds)),
+        let job = &target.job;
+        let ask = Ask {
+            url: &target.uri,
+            token: target.token.as_deref(),
+            timeout_seconds: job.timeout_seconds,
+            follow_redirects: job.follow_redirects,
+            compressed: job.enable_compression,
+            body_bytes_max: job.body_bytes_max,
         };
+        let mut trail = Trail::default();
+        let timeout = Duration::from_secs(u64::from(job.timeout_seconds));
+        let fetched = tokio::time::timeout(timeout, self.client.get(&ask, kept, began, &mut trail)).await;
+        let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", job.timeout_seconds)));
         let seconds = host.clock.monotonic().saturating_sub(began).as_secs_f64();
-        let bytes = fetched.as_ref().map_or(0, |(body, _)| body.len());
-        let read = fetched.and_then(|(body, format)| self.read(target, &body, format, at_ms));
-        let (mut batch, outcome, error) = match read {
-            Ok((batch, outcome)) => (batch, outcome, None),
-            Err(e) => (Batch::new(TenantId::DEFAULT), Outcome::default(), Some(e)),
+        let bytes = fetched.as_ref().map_or(0, |answer| answer.body.len());
+        let read = match fetched {
+            Ok(answer) => self.read(target, &answer, at_ms),
+            Err(e) => Read::failed(e),
         };
-        let now = self.complete(target, &mut batch, seen, at_ms, seconds, error.is_none());
+        let Read {
+            mut batch,
+            outcome,
+            samples,
+            error,
+        } = read;
+        let error = error.map(|e| trail.tell(e));
+        let now = self.complete(target, &mut batch, seen, at_ms, seconds, samples, error.is_none());
         {
             let mut health = target.health.lock().unwrap_or_else(PoisonError::into_inner);
             health.up = Some(error.is_none());
@@ -208,69 +236,69 @@ impl Scraper {
         }
     }
 
-    async fn fetch(&self, target: &Target) -> Result<(Vec<u8>, Format), String> {
-        let mut request = Request::get(&target.url)
-            .header(header::ACCEPT, Format::ACCEPT)
-            .header(header::ACCEPT_ENCODING, "gzip")
-            .header(header::USER_AGENT, concat!("Overseer/", env!("CARGO_PKG_VERSION")))
-            .header(
-                "X-Prometheus-Scrape-Timeout-Seconds",
-                target.job.timeout_seconds.to_string(),
-            );
-        if let Some(token) = &target.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(Empty::new()).map_err(|e| e.to_string())?;
-        let response = self.client.request(request).await.map_err(|e| chain(&e))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("the target answered {}", response.status()));
-        }
-        let text = |name| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("")
-                .to_owned()
+    /// The samples of an answer; an answer that does not parse to its end, or has too many, counts for nothing.
+    fn read(&self, target: &Target, answer: &Answer, at_ms: i64) -> Read {
+        let job = &target.job;
+        let format = match Format::stated(&answer.content_type) {
+            Ok(format) => format,
+            Err(why) => match job.fallback_scrape_protocol {
+                Some(protocol) => protocol.format(),
+                None => return Read::failed(format!("{why}, and fallback_scrape_protocol is null")),
+            },
         };
-        let format = Format::of(&text(header::CONTENT_TYPE));
-        let encoding = wire::Encoding::parse(&text(header::CONTENT_ENCODING)).map_err(|e| e.to_string())?;
-        let max = target.job.body_bytes_max;
-        let body = http_body_util::Limited::new(response.into_body(), max)
-            .collect()
-            .await
-            .map_err(|e| format!("the answer cannot be read (at most {max} bytes are): {e}"))?
-            .to_bytes();
         let mut plain = Vec::new();
-        let read = wire::decompress(encoding, &body, max, &mut plain).map_err(|e| e.to_string())?;
-        Ok((read.to_vec(), format))
-    }
-
-    /// The samples of an answer; an answer that does not parse to its end counts for nothing.
-    fn read(&self, target: &Target, body: &[u8], format: Format, at_ms: i64) -> Result<(Batch, Outcome), String> {
+        let body = match wire::decompress_answer(&answer.content_encoding, &answer.body, job.body_bytes_max, &mut plain)
+        {
+            Ok(body) => body,
+            Err(e) => return Read::failed(e.to_string()),
+        };
         let mut admission = self.parts.intake.admit(TenantId::DEFAULT, at_ms);
         let request = wire::Request {
             now_ms: at_ms,
             target: &target.labels,
-            honor_labels: target.job.honor_labels,
-            ignore_timestamps: !target.job.honor_timestamps,
+            honor_labels: job.honor_labels,
+            ignore_timestamps: !job.honor_timestamps,
             ..Default::default()
         };
-        exposition::decode(body, format, &request, &mut admission).map_err(|e| e.to_string())?;
-        let (batch, outcome) = admission.finish();
-        let max = target.job.samples_max;
-        if batch.samples() > max {
-            return Err(format!(
-                "{} samples, at most {max} are taken (samples_max)",
-                batch.samples()
-            ));
+        let (samples, error) = match exposition::decode(body, format, &request, &mut admission) {
+            Ok(scraped) => (scraped.samples, None),
+            Err(e) => (e.taken, Some((RejectReason::Malformed, e.to_string()))),
+        };
+        let max = job.samples_max as u64;
+        let error = error.or_else(|| {
+            let why = || format!("{samples} samples, at most {max} are taken (samples_max)");
+            (samples > max).then(|| (RejectReason::Limit, why()))
+        });
+        match error {
+            None => {
+                let (batch, outcome) = admission.finish();
+                Read {
+                    batch,
+                    outcome,
+                    samples,
+                    error: None,
+                }
+            }
+            Some((reason, why)) => Read {
+                outcome: Outcome::refused(reason, samples),
+                samples,
+                ..Read::failed(why)
+            },
         }
-        Ok((batch, outcome))
     }
 
     /// Adds stale markers for what is gone, then the meta series.
-    fn complete(&self, target: &Target, batch: &mut Batch, seen: &Seen, at_ms: i64, seconds: f64, up: bool) -> Seen {
-        let scraped = batch.samples();
+    #[allow(clippy::too_many_arguments)] // one sample each
+    fn complete(
+        &self,
+        target: &Target,
+        batch: &mut Batch,
+        seen: &Seen,
+        at_ms: i64,
+        seconds: f64,
+        samples: u64,
+        up: bool,
+    ) -> Seen {
         // samples with a time of their own come and go as the target likes: no stale markers for them
         let now: HashSet<SeriesId> = batch
             .floats
@@ -293,8 +321,8 @@ impl Scraper {
         for (name, value) in [
             ("up", if up { 1.0 } else { 0.0 }),
             ("scrape_duration_seconds", seconds),
-            ("scrape_samples_scraped", scraped as f64),
-            ("scrape_samples_post_metric_relabeling", scraped as f64),
+            ("scrape_samples_scraped", samples as f64),
+            ("scrape_samples_post_metric_relabeling", samples as f64),
             ("scrape_series_added", added as f64),
         ] {
             labels.clear();
@@ -314,15 +342,4 @@ impl Scraper {
         }
         Seen(now)
     }
-}
-
-/// An error with its causes: the outer one alone says "client error (Connect)".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(c) = cause {
-        text.push_str(&format!(": {c}"));
-        cause = c.source();
-    }
-    text
 }

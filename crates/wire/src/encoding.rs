@@ -1,6 +1,6 @@
 use std::io::{ErrorKind, Read};
 
-use crate::DecodeError;
+use crate::{DecodeError, DecodeErrorKind};
 
 /// How a body is compressed (HTTP `Content-Encoding`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Encoding {
         let name = header.trim();
         match name {
             "" => return Ok(Encoding::Identity),
-            "x-gzip" => return Ok(Encoding::Gzip),
+            name if name.eq_ignore_ascii_case("x-gzip") => return Ok(Encoding::Gzip),
             _ => {}
         }
         Encoding::ALL
@@ -119,6 +119,44 @@ pub fn decompress<'a>(
                 .window_log_max(ZSTD_WINDOW_LOG_MAX)
                 .map_err(|e| DecodeError::malformed(0, format!("the body is not zstd: {e}")))?;
             stream(decoder, "zstd", limit, buffer, refused)
+        }
+    }
+}
+
+/// The plain bytes of a scraped answer by its `Content-Encoding`. Targets are asked for gzip alone: where one states
+/// something else, what it sent is most often plain all the same, and Prometheus looks at nothing but gzip. So an encoding
+/// that is unknown is passed over, and one that was not asked for may turn out to be none.
+pub fn decompress_answer<'a>(
+    header: &str,
+    body: &'a [u8],
+    limit: usize,
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8], DecodeError> {
+    let mut stated = header
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+    let encoding = match (stated.next(), stated.next()) {
+        (Some(name), None) => Encoding::parse(name).unwrap_or(Encoding::Identity),
+        (None, _) => Encoding::Identity,
+        (Some(_), Some(_)) => {
+            return Err(DecodeError::unsupported(format!(
+                "Content-Encoding {:?}: one encoding is right",
+                crate::error::shown(header.as_bytes())
+            )));
+        }
+    };
+    let mut decoded = Vec::new();
+    match decompress(encoding, body, limit, &mut decoded) {
+        Err(e) if e.kind == DecodeErrorKind::Malformed && encoding != Encoding::Gzip => {
+            decompress(Encoding::Identity, body, limit, buffer)
+        }
+        Err(e) => Err(e),
+        Ok(_) if encoding == Encoding::Identity => Ok(body),
+        Ok(plain) => {
+            let len = plain.len();
+            *buffer = decoded;
+            Ok(&buffer[..len])
         }
     }
 }

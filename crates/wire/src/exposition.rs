@@ -21,12 +21,21 @@ impl Format {
     pub const ACCEPT: &'static str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
         application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
-    /// By the answer's content type; anything that is not OpenMetrics is read as text.
-    pub fn of(content_type: &str) -> Format {
-        if media_type(content_type).eq_ignore_ascii_case("application/openmetrics-text") {
-            Format::OpenMetrics
+    /// By the answer's content type, whatever its parameters. The error says why it is none of these.
+    pub fn stated(content_type: &str) -> Result<Format, String> {
+        let media = media_type(content_type);
+        let is = |known: &str| media.eq_ignore_ascii_case(known);
+        if is("text/plain") {
+            Ok(Format::Text)
+        } else if is("application/openmetrics-text") {
+            Ok(Format::OpenMetrics)
+        } else if media.is_empty() {
+            Err("the answer has no Content-Type".to_owned())
         } else {
-            Format::Text
+            Err(format!(
+                "the answer has the Content-Type {:?}: text/plain or application/openmetrics-text is right",
+                shown(content_type.as_bytes())
+            ))
         }
     }
 }
