@@ -43,7 +43,43 @@ impl Default for LimitsConfig {
     }
 }
 
+/// Bounds of a body's bytes; what is less holds no sample.
+const BODY_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 30;
+/// Bytes of the name that every series' metric name is under.
+const NAME_BYTES_MIN: u64 = "__name__".len() as u64;
+/// Bytes of a label's name or value that the limits may be raised to.
+const LABEL_BYTES_MAX: u64 = 1 << 20;
+
 impl LimitsConfig {
+    /// The first limit with which nothing could be taken, or that is beyond what can be stored.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value, range) in [
+            ("labels_max", self.labels_max as u64, 1..=4096),
+            (
+                "label_name_bytes_max",
+                self.label_name_bytes_max as u64,
+                NAME_BYTES_MIN..=LABEL_BYTES_MAX,
+            ),
+            (
+                "label_value_bytes_max",
+                self.label_value_bytes_max as u64,
+                1..=LABEL_BYTES_MAX,
+            ),
+            ("series_max", self.series_max as u64, 1..=u64::MAX),
+            ("metric_series_max", self.metric_series_max as u64, 1..=u64::MAX),
+            ("body_bytes_max", self.body_bytes_max as u64, BODY_BYTES),
+            ("decoded_bytes_max", self.decoded_bytes_max as u64, BODY_BYTES),
+        ] {
+            if value < *range.start() {
+                return Err(format!("limits.{name}: {value}, at least {} is right", range.start()));
+            }
+            if value > *range.end() {
+                return Err(format!("limits.{name}: {value}, at most {} is right", range.end()));
+            }
+        }
+        Ok(())
+    }
+
     pub fn sample_limits(&self) -> SampleLimits {
         SampleLimits {
             labels_max: self.labels_max,
@@ -199,6 +235,14 @@ impl ScrapeConfig {
             if !job.path.starts_with('/') {
                 return Err(format!("{}: {:?} must begin with /", at("path"), job.path));
             }
+            if job.path.chars().any(|c| c.is_whitespace() || c.is_control()) {
+                return Err(format!("{}: {:?} must have no blanks", at("path"), job.path));
+            }
+            for (field, value) in [("body_bytes_max", job.body_bytes_max), ("samples_max", job.samples_max)] {
+                if value == 0 {
+                    return Err(format!("{}: 0, at least 1 is right", at(field)));
+                }
+            }
             if let Some(name) = job.labels.keys().find(|n| n.is_empty() || n.starts_with("__")) {
                 return Err(format!(
                     "{}: {name:?} cannot be set: names that begin with __ are Overseer's",
@@ -206,17 +250,98 @@ impl ScrapeConfig {
                 ));
             }
             for (n, target) in job.targets.iter().enumerate() {
-                let good = target
-                    .rsplit_once(':')
-                    .is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
-                if !good || target.contains('/') {
+                if !is_host_and_port(target) {
                     return Err(format!(
-                        "{}: {target:?}, host:port is right",
+                        "{}: {target:?}, host:port is right, without scheme and path",
                         at(&format!("targets[{n}]"))
                     ));
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a text is an address such as `example.org:9100` or `[::1]:9100`, and nothing else.
+pub fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let good_host = match inner {
+        Some(address) => address
+            .split('%')
+            .next()
+            .is_some_and(|a| a.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+            !host.is_empty() && host.chars().all(plain)
+        }
+    };
+    good_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port_and_nothing_else() {
+        for good in [
+            "a:1",
+            "example.org:9100",
+            "10.0.0.1:0",
+            "[::1]:9100",
+            "[fe80::1%eth0]:9100",
+            "my_host:80",
+            "b\u{fc}ro:80",
+        ] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            ":1",
+            "a:",
+            "a b:1",
+            "a:65536",
+            "a:+1",
+            "::1:9100",
+            "http://a:1",
+            "a:1/metrics",
+            "u:p@a:1",
+            "[a]:1",
+            "a\n:1",
+        ] {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_with_which_nothing_could_be_taken_are_refused() {
+        LimitsConfig::default().check().unwrap();
+        type Case = (fn(&mut LimitsConfig), &'static str);
+        let cases: [Case; 8] = [
+            (|l| l.labels_max = 0, "limits.labels_max: 0, at least 1 is right"),
+            (
+                |l| l.label_name_bytes_max = 7,
+                "limits.label_name_bytes_max: 7, at least 8",
+            ),
+            (|l| l.label_value_bytes_max = 0, "limits.label_value_bytes_max: 0"),
+            (|l| l.series_max = 0, "limits.series_max: 0"),
+            (|l| l.metric_series_max = 0, "limits.metric_series_max: 0"),
+            (|l| l.body_bytes_max = 0, "limits.body_bytes_max: 0, at least 1024"),
+            (|l| l.decoded_bytes_max = 1, "limits.decoded_bytes_max: 1"),
+            (
+                |l| l.labels_max = usize::MAX,
+                "limits.labels_max: 18446744073709551615, at most 4096",
+            ),
+        ];
+        for (change, says) in cases {
+            let mut limits = LimitsConfig::default();
+            change(&mut limits);
+            let why = limits.check().unwrap_err();
+            assert!(why.starts_with(says), "{why}");
+        }
     }
 }

@@ -12,7 +12,7 @@ mod scrape;
 mod ways;
 
 pub use admission::{Admission, Intake, Outcome};
-pub use config::{LimitsConfig, ScrapeConfig, ScrapeJob, ScrapeProtocol};
+pub use config::{LimitsConfig, ScrapeConfig, ScrapeJob, ScrapeProtocol, is_host_and_port};
 pub use guard::{Breach, CardinalityGuard};
 pub use publisher::{PublishError, Publisher};
 pub use scrape::{Scraper, TargetHealth};

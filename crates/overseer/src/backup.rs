@@ -31,7 +31,7 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
     }
     if let Some(name) = &ask.delete {
         let freed = pool.delete(name)?;
-        terminal::say(&format!("{name} is deleted, {} are free", bytes(freed)));
+        terminal::say(&format!("{name} is deleted, {} are free", bytes(freed)))?;
         return Ok(());
     }
     if ask.check {
@@ -62,7 +62,7 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
                 "copied_bytes": copied_bytes, "missing": backup.missing, "deleted": dropped, "seconds": seconds,
             })
             .to_string(),
-        );
+        )?;
     } else {
         terminal::say(&format!(
             "{}: {} in {} files up to position {}; {} copied, {reused} files reused, {seconds:.1} s",
@@ -71,9 +71,9 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
             backup.files.len(),
             backup.position,
             bytes(copied_bytes),
-        ));
+        ))?;
         for name in dropped {
-            terminal::say(&format!("{name} is deleted"));
+            terminal::say(&format!("{name} is deleted"))?;
         }
     }
     if backup.missing.is_empty() {
@@ -278,11 +278,11 @@ fn list(pool: &Pool, as_json: bool) -> Result<(), Failure> {
                 })
             })
             .collect();
-        terminal::say(&json!(rows).to_string());
+        terminal::say(&json!(rows).to_string())?;
         return Ok(());
     }
     if backups.is_empty() {
-        terminal::say("(no backup)");
+        terminal::say("(no backup)")?;
     }
     for b in backups {
         terminal::say(&format!(
@@ -292,7 +292,7 @@ fn list(pool: &Pool, as_json: bool) -> Result<(), Failure> {
             b.files.len(),
             b.samples,
             b.position
-        ));
+        ))?;
     }
     Ok(())
 }
@@ -310,16 +310,16 @@ fn check(host: &Host, pool: &Pool, as_json: bool) -> Result<(), Failure> {
     }
     drop(progress);
     if as_json {
-        terminal::say(&json!({ "clean": bad.is_empty(), "files": entries.len(), "findings": bad }).to_string());
+        terminal::say(&json!({ "clean": bad.is_empty(), "files": entries.len(), "findings": bad }).to_string())?;
     } else {
         for b in &bad {
             terminal::say(&format!(
                 "{}: {}",
                 b["file"].as_str().unwrap_or_default(),
                 b["what"].as_str().unwrap_or_default()
-            ));
+            ))?;
         }
-        terminal::say(&format!("{} files read, {} damaged", entries.len(), bad.len()));
+        terminal::say(&format!("{} files read, {} damaged", entries.len(), bad.len()))?;
     }
     if bad.is_empty() {
         Ok(())

@@ -2,6 +2,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// What every command that has no other says with its status.
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed or the output could not be written, 2 wrong command line or configuration.";
+
 /// Observability in one binary: metrics now; logs, traces, errors and probes to come.
 ///
 /// Without a command Overseer runs all its roles in one process: it keeps its data in one directory, serves its pages
@@ -9,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "overseer", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.\n\
+    after_help = "Exit codes: 0 done, 1 failed or the output could not be written, 2 wrong command line or configuration.\n\
 Every setting can also be given in the environment: OVERSEER__STORE__RETENTION_DAYS=30 sets store.retention_days;\n\
 with _FILE behind the name, the value is read from that file."
 )]
@@ -44,26 +48,37 @@ pub(crate) struct Settings {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the chosen roles.
+    #[command(after_help = EXIT_CODES)]
     Run {
         /// ingress, processor, store, gateway, agent; comma-separated. Default: all.
         #[arg(long, value_delimiter = ',', value_name = "ROLE,…")]
         roles: Vec<String>,
     },
     /// Ask a running Overseer (or any Prometheus) a PromQL question.
+    #[command(after_help = EXIT_CODES)]
     Query(QueryArgs),
     /// Copy everything taken so far to another place, or list, check and delete such backups.
     ///
     /// The server on this machine makes a snapshot, and goes on. Where none runs, the data directory is used itself. Files
     /// that an earlier backup in DIR holds are not copied again.
+    #[command(
+        after_help = "Exit codes: 0 done, 1 failed, or something is damaged or missing (each is named), \
+2 wrong command line or configuration."
+    )]
     Backup(BackupArgs),
     /// Make a data directory from a backup, and check it.
+    #[command(
+        after_help = "Exit codes: 0 all of it is there and whole, 1 failed, or something is damaged or missing (each is named), \
+2 wrong command line or configuration."
+    )]
     Restore(RestoreArgs),
     /// Show what a server's retention keeps of each class, and what would go.
+    #[command(after_help = EXIT_CODES)]
     Retention(RetentionArgs),
     /// Read and check every stored byte of a data directory that no Overseer uses.
     ///
     /// Files are decoded down to each sample and held against manifest, footers and log. Nothing is changed.
-    #[command(after_help = "Exit codes: 0 clean, 1 damage found (each is named), 2 it could not be checked.")]
+    #[command(after_help = "Exit codes: 0 clean, 1 damage found (each is named), 2 it could not be checked or told.")]
     Verify(VerifyArgs),
     /// Prove on this machine's disk that what is acknowledged survives kill -9.
     ///
@@ -71,7 +86,7 @@ pub(crate) enum Command {
     /// and over. Everything acknowledged must be there once and as it was sent.
     #[command(
         after_help = "Exit codes: 0 everything held, 1 something was lost, doubled, changed or invented, \
-2 it could not be tested."
+2 it could not be tested or told."
     )]
     Crashtest(CrashtestArgs),
     /// Look at the configuration.
@@ -80,6 +95,7 @@ pub(crate) enum Command {
         command: ConfigCommand,
     },
     /// Print the version.
+    #[command(after_help = EXIT_CODES)]
     Version {
         /// As JSON.
         #[arg(long)]
@@ -90,8 +106,10 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Read file, environment and flags, and say what is wrong or what is in force.
+    #[command(after_help = EXIT_CODES)]
     Check,
     /// Print the JSON Schema of overseer.yaml.
+    #[command(after_help = EXIT_CODES)]
     Schema,
 }
 
@@ -139,10 +157,10 @@ pub(crate) struct RestoreArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CrashtestArgs {
     /// How long to go on.
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
     /// How often to kill, instead of for how long.
-    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) cycles: Option<u32>,
     /// As JSON.
     #[arg(long)]
@@ -208,6 +226,28 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_tells_its_exit_codes() {
+        fn look(command: &clap::Command, path: &str) {
+            let leaf = command.get_subcommands().all(|c| c.get_name() == "help");
+            let told = command
+                .get_after_help()
+                .is_some_and(|h| h.to_string().contains("Exit codes: 0 "));
+            assert!(told || !leaf, "{path}");
+            for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
+                look(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        look(&Cli::command(), "overseer");
+    }
+
+    #[test]
+    fn a_test_of_nothing_is_refused() {
+        for args in [["--seconds", "0"], ["--cycles", "0"]] {
+            assert!(Cli::try_parse_from(["overseer", "crashtest"].iter().chain(&args)).is_err());
+        }
     }
 
     #[test]

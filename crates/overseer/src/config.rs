@@ -1,12 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cli::Settings;
-use crate::layers;
-use crate::{Failure, terminal};
+use crate::layers::{self, FromFile};
+use crate::secrets::{self, HIDDEN};
+use crate::{Failure, log_level, terminal};
 
 /// Everything that can be set. Each crate owns its part.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -29,6 +30,10 @@ pub(crate) struct Config {
     pub(crate) store: store::StoreConfig,
     pub(crate) scrape: input::ScrapeConfig,
     pub(crate) agent: agent::Config,
+    /// What came from files behind `_FILE`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) from_files: Vec<FromFile>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -81,6 +86,7 @@ impl Default for Config {
             store: store::StoreConfig::default(),
             scrape: input::ScrapeConfig::default(),
             agent: agent::Config::default(),
+            from_files: Vec::new(),
         }
     }
 }
@@ -88,13 +94,15 @@ impl Default for Config {
 impl Config {
     /// What no type says; the first thing wrong, named by its key.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self
-            .listen
-            .rsplit_once(':')
-            .is_none_or(|(h, p)| h.is_empty() || p.parse::<u16>().is_err())
-        {
-            return Err(format!("listen: {:?}, host:port is right", self.listen));
+        if !input::is_host_and_port(&self.listen) {
+            return Err(format!("listen: {:?}, host:port is right", shortened(&self.listen)));
         }
+        for (name, path) in [("data_dir", &self.data_dir), ("token_file", &self.token_file)] {
+            if path.as_ref().is_some_and(|p| p.as_os_str().is_empty()) {
+                return Err(format!("{name}: it is empty, a path is right"));
+            }
+        }
+        log_level::check(&self.log.level)?;
         if self.auth == Some(AuthSetting::Token) && self.token_file.is_none() {
             return Err("auth: token, but no token_file is given".into());
         }
@@ -103,6 +111,7 @@ impl Config {
         }
         crate::roles::Roles::parse(&self.roles)?;
         self.server.check()?;
+        self.limits.check()?;
         self.query.check()?;
         self.store.check()?;
         self.scrape.check()?;
@@ -112,7 +121,15 @@ impl Config {
 
 /// File, environment and flags together, checked.
 pub(crate) fn load(settings: &Settings) -> Result<(Config, Vec<PathBuf>), Failure> {
-    let (mut config, files) = layers::read(settings.config.as_deref(), std::env::vars())?;
+    for (flag, path) in [
+        ("--data-dir", &settings.data_dir),
+        ("--token-file", &settings.token_file),
+    ] {
+        if path.as_ref().is_some_and(|p| p.to_str().is_none()) {
+            return Err(Failure::misuse(format!("{flag}: the path is not valid UTF-8")));
+        }
+    }
+    let (mut config, files) = layers::read(settings.config.as_deref(), std::env::vars_os())?;
     if let Some(listen) = &settings.listen {
         config.listen.clone_from(listen);
     }
@@ -125,12 +142,13 @@ pub(crate) fn load(settings: &Settings) -> Result<(Config, Vec<PathBuf>), Failur
     if let Some(level) = &settings.log_level {
         config.log.level.clone_from(level);
     }
-    config.check().map_err(Failure::misuse)?;
+    layers::check(&config)?;
     Ok((config, files))
 }
 
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     let (config, files) = load(settings)?;
+    secret_files_are_there(&config)?;
     let from = match files.as_slice() {
         [] => "no file, defaults and environment only".to_owned(),
         files => files
@@ -139,9 +157,22 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
             .collect::<Vec<_>>()
             .join(", "),
     };
-    terminal::say(&format!("The configuration is good ({from}). In force:"));
     let shown = serde_json::to_string_pretty(&shown(&config)?).map_err(|e| Failure::failed(e.to_string()))?;
-    terminal::say(&shown);
+    terminal::say(&format!("The configuration is good ({from}). In force:"))?;
+    terminal::say(&shown)
+}
+
+/// A start would fail without them.
+fn secret_files_are_there(config: &Config) -> Result<(), Failure> {
+    if let Some(file) = &config.token_file {
+        let text = layers::text_named_by("token_file", file)?;
+        gateway::Token::parse(&text).map_err(|e| Failure::misuse(format!("token_file {}: {e}", file.display())))?;
+    }
+    for (i, job) in config.scrape.jobs.iter().enumerate() {
+        if let Some(file) = &job.token_file {
+            layers::text_named_by(&format!("scrape.jobs[{i}].token_file"), Path::new(file))?;
+        }
+    }
     Ok(())
 }
 
@@ -153,46 +184,20 @@ pub(crate) fn yaml(config: &Config) -> Result<String, Failure> {
 /// The configuration as it may be shown to anybody.
 fn shown(config: &Config) -> Result<Value, Failure> {
     let mut value = serde_json::to_value(config).map_err(|e| Failure::failed(e.to_string()))?;
-    hide_secrets(&mut value);
+    secrets::hide(&mut value);
+    for from in &config.from_files {
+        let place = from.path.iter().try_fold(&mut value, |at, key| at.get_mut(key));
+        if let Some(value) = place {
+            *value = HIDDEN.into();
+        }
+    }
     Ok(value)
 }
 
-/// What stands for a secret.
-const HIDDEN: &str = "<secret>";
-/// Words in the names of keys that hold secrets; a key that ends in `_file` names a file only.
-const SECRET_WORDS: [&str; 6] = ["token", "password", "secret", "credential", "api_key", "private_key"];
-
-/// Hides secrets by the names of their keys, and credentials in URLs by their place, so that a setting added later is
-/// not shown before somebody thought of it.
-fn hide_secrets(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let key = key.to_ascii_lowercase();
-                let secret = !key.ends_with("_file") && SECRET_WORDS.iter().any(|w| key.contains(w));
-                if secret && value.is_string() {
-                    *value = HIDDEN.into();
-                } else {
-                    hide_secrets(value);
-                }
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(hide_secrets),
-        Value::String(text) => {
-            if let Some(clean) = without_credentials(text) {
-                *text = clean;
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// A URL without its `user:password@`; `None` when it has none.
-fn without_credentials(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let at = authority.rfind('@')?;
-    Some(format!("{scheme}://{HIDDEN}{}", &rest[at..]))
+/// A value as it stands in an error.
+fn shortened(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    text.chars().take(SHOWN_MAX).collect()
 }
 
 pub(crate) fn schema() -> serde_json::Value {
@@ -203,8 +208,7 @@ pub(crate) fn schema() -> serde_json::Value {
 
 pub(crate) fn print_schema() -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&schema()).map_err(|e| Failure::failed(e.to_string()))?;
-    terminal::say(&text);
-    Ok(())
+    terminal::say(&text)
 }
 
 #[cfg(test)]
@@ -224,7 +228,7 @@ mod tests {
             "a": { "password": "p1", "api_token": "p2", "token_file": "f", "url": "https://u:p3@h/p?x=@" },
             "list": ["http://p4@h:1", "plain@text"],
         });
-        hide_secrets(&mut value);
+        secrets::hide(&mut value);
         assert_eq!(
             value,
             serde_json::json!({
@@ -232,5 +236,40 @@ mod tests {
                 "list": ["http://<secret>@h:1", "plain@text"],
             })
         );
+    }
+
+    #[test]
+    fn likely_mistakes_are_refused_by_name() {
+        let wrong = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        type Case = (fn(&mut Config), &'static str);
+        let cases: [Case; 12] = [
+            (|c| c.listen = "localhost".into(), "listen: "),
+            (|c| c.listen = ":7070".into(), "listen: "),
+            (|c| c.listen = "a b:1".into(), "listen: "),
+            (|c| c.listen = "http://localhost:1".into(), "listen: "),
+            (|c| c.listen = "::1:7070".into(), "listen: "),
+            (|c| c.data_dir = Some("".into()), "data_dir: "),
+            (|c| c.token_file = Some("".into()), "token_file: "),
+            (|c| c.log.level = "warning".into(), "log.level: "),
+            (|c| c.limits.body_bytes_max = 0, "limits.body_bytes_max: "),
+            (|c| c.limits.decoded_bytes_max = 0, "limits.decoded_bytes_max: "),
+            (|c| c.limits.labels_max = 0, "limits.labels_max: "),
+            (|c| c.limits.label_name_bytes_max = 7, "limits.label_name_bytes_max: "),
+        ];
+        for (change, says) in cases {
+            let why = wrong(change);
+            assert!(why.starts_with(says), "{why}");
+        }
+        for listen in ["127.0.0.1:0", "[::1]:7070", "localhost:7070", "0.0.0.0:80"] {
+            let config = Config {
+                listen: listen.into(),
+                ..Config::default()
+            };
+            config.check().unwrap();
+        }
     }
 }

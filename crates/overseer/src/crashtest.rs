@@ -44,7 +44,17 @@ struct Figures {
     unready: Vec<String>,
 }
 
+/// Exit 0: everything held; 1: something did not; 2: it could not be tested, or not be told.
 pub(crate) fn run(settings: &Settings, ask: &CrashtestArgs) -> Result<(), Failure> {
+    match test(settings, ask) {
+        Ok(None) => Ok(()),
+        Ok(Some(broken)) => Err(Failure::failed(broken)),
+        Err(untested) => Err(Failure::misuse(untested.message)),
+    }
+}
+
+/// What did not hold.
+fn test(settings: &Settings, ask: &CrashtestArgs) -> Result<Option<String>, Failure> {
     let host = Host::real();
     let Some(dir) = &settings.data_dir else {
         return Err(Failure::misuse(
@@ -88,7 +98,7 @@ pub(crate) fn run(settings: &Settings, ask: &CrashtestArgs) -> Result<(), Failur
         let ready = host.clock.monotonic().saturating_sub(started).as_millis();
         figures.ready_ms_max = figures.ready_ms_max.max(ready);
         let verdict = look(&address, &ledger, false)?;
-        report(ask, cycle, &verdict, &ledger);
+        report(ask, cycle, &verdict, &ledger)?;
         total.add(&verdict);
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -113,7 +123,7 @@ pub(crate) fn run(settings: &Settings, ask: &CrashtestArgs) -> Result<(), Failur
         }
         child.kill();
     }
-    let damages = verify_command::check(&host, &data).map_or(0, |c| c.damages);
+    let damages = verify_command::check(&host, &data)?.damages;
     let seconds = host.clock.monotonic().saturating_sub(began).as_secs_f64();
     let (acknowledged, sent) = ledger_of(&ledger).counts();
     let good = total.is_good() && damages == 0 && figures.unready.is_empty();
@@ -127,38 +137,44 @@ pub(crate) fn run(settings: &Settings, ask: &CrashtestArgs) -> Result<(), Failur
                 "examples": total.examples,
             })
             .to_string(),
-        );
+        )?;
     } else {
         for example in total.examples.iter().chain(&figures.unready) {
-            terminal::say(example);
+            terminal::say(example)?;
         }
         terminal::say(&format!(
             "{} kills in {seconds:.0} s, {acknowledged} samples acknowledged of {sent} sent, ready again within {} ms",
             figures.kills, figures.ready_ms_max
-        ));
+        ))?;
         terminal::say(&format!(
             "lost {}, duplicate {}, corrupt {}, phantom {}, damaged files {damages}",
             total.lost, total.duplicate, total.corrupt, total.phantom
+        ))?;
+    }
+    if !good {
+        return Ok(Some(format!(
+            "this did not hold what was promised; the data is left in {}",
+            dir.display()
+        )));
+    }
+    if acknowledged == 0 {
+        return Err(Failure::failed(
+            "nothing was acknowledged before the kills, so nothing was tested: give more --seconds or --cycles",
         ));
     }
-    if good {
-        return Ok(());
-    }
-    Err(Failure::failed(format!(
-        "this did not hold what was promised; the data is left in {}",
-        dir.display()
-    )))
+    Ok(None)
 }
 
 fn ledger_of(ledger: &Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn report(ask: &CrashtestArgs, cycle: u32, verdict: &Verdict, ledger: &Mutex<Ledger>) {
-    if !ask.json {
-        let (acknowledged, _) = ledger_of(ledger).counts();
-        terminal::say(&format!("{cycle}: {verdict}, {acknowledged} samples acknowledged"));
+fn report(ask: &CrashtestArgs, cycle: u32, verdict: &Verdict, ledger: &Mutex<Ledger>) -> Result<(), Failure> {
+    if ask.json {
+        return Ok(());
     }
+    let (acknowledged, _) = ledger_of(ledger).counts();
+    terminal::say(&format!("{cycle}: {verdict}, {acknowledged} samples acknowledged"))
 }
 
 /// Sends until it is told to stop; what was acknowledged is noted.

@@ -9,6 +9,7 @@ mod config;
 mod crashtest;
 mod data_dir;
 mod layers;
+mod log_level;
 mod logging;
 mod own_host;
 mod progress;
@@ -17,12 +18,14 @@ mod reload;
 mod retention_command;
 mod roles;
 mod run;
+mod secrets;
 mod self_telemetry;
 mod server_client;
 mod signals;
 mod terminal;
 mod verify_command;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,7 +40,10 @@ const MISUSED: u8 = 2;
 fn main() -> ExitCode {
     // what reports panics by itself panics when it cannot print
     host::report_panics(|panic| terminal::complain(&format!("a fault in Overseer (please report it): {panic}")));
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => return told(&asked),
+    };
     let outcome = match cli.command {
         None => run::run(&cli.settings, &[]),
         Some(Command::Run { roles }) => run::run(&cli.settings, &roles),
@@ -58,8 +64,23 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::complain(&failure.message);
+            if !failure.message.is_empty() {
+                terminal::complain(&secrets::without_credentials(&failure.message));
+            }
             ExitCode::from(if failure.misuse { MISUSED } else { FAILED })
+        }
+    }
+}
+
+/// Help and version on standard output, or what is wrong with the command line on standard error.
+fn told(asked: &clap::Error) -> ExitCode {
+    let printed = asked.print().and_then(|()| std::io::stdout().flush());
+    match (asked.use_stderr(), printed) {
+        (true, _) => ExitCode::from(MISUSED),
+        (false, Ok(())) => ExitCode::SUCCESS,
+        (false, Err(e)) => {
+            terminal::complain(&format!("standard output cannot be written: {e}"));
+            ExitCode::from(FAILED)
         }
     }
 }
@@ -67,6 +88,7 @@ fn main() -> ExitCode {
 /// Why the command ends without success, in words for the person at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    /// Empty: there is nothing to say.
     message: String,
     /// The command line or the configuration is to be changed.
     misuse: bool,
@@ -96,9 +118,8 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn version(json: bool) -> Result<(), Failure> {
     if json {
-        terminal::say(&serde_json::json!({ "name": "overseer", "version": VERSION }).to_string());
+        terminal::say(&serde_json::json!({ "name": "overseer", "version": VERSION }).to_string())
     } else {
-        terminal::say(&format!("overseer {VERSION}"));
+        terminal::say(&format!("overseer {VERSION}"))
     }
-    Ok(())
 }

@@ -17,7 +17,7 @@ pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
     let body = server.send(Method::POST, path, form)?;
     let url = server.url();
     if ask.json {
-        terminal::say(&String::from_utf8_lossy(&body));
+        terminal::say(&String::from_utf8_lossy(&body))?;
     }
     let answer: Value = serde_json::from_slice(&body)
         .map_err(|_| Failure::failed(format!("{url} did not answer with JSON; is it Overseer or Prometheus?")))?;
@@ -30,7 +30,7 @@ pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
     }
     if !ask.json {
         for line in render(&answer["data"]) {
-            terminal::say(&line);
+            terminal::say(&line)?;
         }
         for kind in ["warnings", "infos"] {
             for note in answer[kind].as_array().into_iter().flatten() {

@@ -91,6 +91,7 @@ impl<'a> Reloader<'a> {
 fn plan(running: &Config, new: &Config) -> Result<Plan, String> {
     let (old, wanted) = (keys(running)?, keys(new)?);
     let mut config = running.clone();
+    config.from_files.extend(new.from_files.iter().cloned());
     let (mut taken, mut later) = (Vec::new(), Vec::new());
     let names: std::collections::BTreeSet<&String> = old.keys().chain(wanted.keys()).collect();
     for name in names.into_iter().filter(|&n| old.get(n) != wanted.get(n)) {

@@ -25,11 +25,11 @@ pub(crate) fn run(settings: &Settings, ask: &RetentionArgs) -> Result<(), Failur
         server.call(Method::GET, "/api/v1/admin/retention")?
     };
     if ask.json {
-        terminal::say(&data.to_string());
+        terminal::say(&data.to_string())?;
         return Ok(());
     }
     for line in lines(&data) {
-        terminal::say(&line);
+        terminal::say(&line)?;
     }
     Ok(())
 }

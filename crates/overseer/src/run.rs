@@ -111,7 +111,7 @@ async fn serve(
         None
     } else {
         let token_of = |file: &str| {
-            layers::text_of(&PathBuf::from(file))
+            layers::text_named_by("token_file", &PathBuf::from(file))
                 .map(|t| t.trim().to_owned())
                 .map_err(|f| f.message)
         };
@@ -290,8 +290,9 @@ pub(crate) fn open(host: &Host, data_dir: &DataDir, config: &Config) -> Result<O
 pub(crate) fn auth_of(config: &Config) -> Result<AuthMode, Failure> {
     match (&config.token_file, config.auth) {
         (Some(file), _) => {
-            let text = layers::text_of(file)?;
-            let token = Token::parse(&text).map_err(|e| Failure::misuse(format!("{}: {e}", file.display())))?;
+            let text = layers::text_named_by("token_file", file)?;
+            let token =
+                Token::parse(&text).map_err(|e| Failure::misuse(format!("token_file {}: {e}", file.display())))?;
             Ok(AuthMode::Token(token))
         }
         (None, Some(AuthSetting::None)) => Ok(AuthMode::None),

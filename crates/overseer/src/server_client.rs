@@ -30,7 +30,7 @@ impl ServerClient {
             &config.token_file
         };
         let token = match token_file {
-            Some(file) => Some(layers::text_of(file)?.trim().to_owned()),
+            Some(file) => Some(layers::text_named_by("token_file", file)?.trim().to_owned()),
             None => None,
         };
         let url = match url {

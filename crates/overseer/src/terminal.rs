@@ -1,13 +1,22 @@
 //! The one place that writes to the terminal.
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
+
+use crate::Failure;
 
 /// How long the last words may wait for somebody to read them.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// A line on standard output. A closed pipe (`overseer query … | head`) is no error.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+/// A line on standard output. What cannot be written is a failure of the command; a reader that has gone (`| head`) has
+/// read what it wanted and is told nothing.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|e| match e.kind() {
+            ErrorKind::BrokenPipe => Failure::failed(""),
+            _ => Failure::failed(format!("standard output cannot be written: {e}")),
+        })
 }
 
 /// A line on standard error. It waits only a while for a reader: the process is about to end.

@@ -49,8 +49,14 @@ pub(crate) struct Checked {
     pub(crate) seconds: f64,
 }
 
-/// Exit 0: clean; 1: damage found; 2: it could not be checked.
+/// Exit 0: clean; 1: damage found; 2: it could not be checked, or not be told.
 pub(crate) fn run(settings: &Settings, ask: &VerifyArgs) -> Result<(), Failure> {
+    // what keeps a check from being made is no damage
+    let checked = checked(settings, ask).map_err(|f| Failure::misuse(f.message))?;
+    verdict(&checked)
+}
+
+fn checked(settings: &Settings, ask: &VerifyArgs) -> Result<Checked, Failure> {
     let (config, _) = config::load(settings)?;
     let host = Host::real();
     let checked = if ask.snapshot {
@@ -63,13 +69,13 @@ pub(crate) fn run(settings: &Settings, ask: &VerifyArgs) -> Result<(), Failure> 
     };
     if ask.json {
         let text = serde_json::to_string_pretty(&checked).map_err(|e| Failure::failed(e.to_string()))?;
-        terminal::say(&text);
+        terminal::say(&text)?;
     } else {
         for line in lines(&checked) {
-            terminal::say(&line);
+            terminal::say(&line)?;
         }
     }
-    verdict(&checked)
+    Ok(checked)
 }
 
 /// The failure that damage is.

@@ -62,7 +62,7 @@ pub(crate) fn restore(settings: &Settings, ask: &RestoreArgs) -> Result<(), Fail
     drop(held);
     if ask.json {
         let text = serde_json::to_string_pretty(&checked).map_err(|e| Failure::failed(e.to_string()))?;
-        terminal::say(&text);
+        terminal::say(&text)?;
     } else {
         terminal::say(&format!(
             "{} is restored to {}: {} samples, everything up to position {}, {}",
@@ -75,10 +75,10 @@ pub(crate) fn restore(settings: &Settings, ask: &RestoreArgs) -> Result<(), Fail
             } else {
                 "but see below"
             }
-        ));
+        ))?;
         if !checked.clean {
             for line in verify_command::lines(&checked) {
-                terminal::say(&line);
+                terminal::say(&line)?;
             }
         }
     }

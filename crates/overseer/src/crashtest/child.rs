@@ -1,5 +1,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -35,8 +36,10 @@ impl Child {
     pub(super) fn spawn(data: &Path, no_config: &Path) -> Result<Child, Failure> {
         let failed = |e: std::io::Error| Failure::failed(format!("cannot start a server: {e}"));
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("OVERSEER_")) {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            if name.as_bytes().starts_with(b"OVERSEER_") {
+                command.env_remove(name);
+            }
         }
         command.envs(SETTINGS).arg("run");
         command.args(["--listen", "127.0.0.1:0", "--roles", "ingress,processor,store,gateway"]);
