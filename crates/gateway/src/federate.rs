@@ -33,6 +33,7 @@ async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Refus
         .collect();
     let format = Format::negotiate(&accept.join(","));
     let ask = Ask::of(app, request).await?;
+    ask.params.whole()?;
     let any_of = ask.selectors(false)?;
     let now_ms = ask.now_ms();
     let lookback_ms = i64::from(ask.app.parts.query.lookback_seconds) * 1000;

@@ -1,12 +1,18 @@
+//! Parameters of a request, for all routes and methods, by the rules of Go's `FormValue`, which Prometheus goes by: those
+//! of a form before those of the URL.
 use axum::body::Body;
 use http::{HeaderMap, Method, header};
 
 use crate::answer::Refusal;
 use crate::config::ServerConfig;
 
-/// Parameters of a read request: those of the URL, then those of a form body.
+/// Parameters of a read request: those of a form body, then those of the URL.
 #[derive(Debug, Default)]
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+    /// Why the first pair that could not be read was left out.
+    left_out: Option<String>,
+}
 
 /// Parameters of one request; more are refused.
 const PARAMS_MAX: usize = 10_000;
@@ -14,7 +20,8 @@ const PARAMS_MAX: usize = 10_000;
 const FORM_BYTES_MAX: usize = 1 << 20;
 
 impl Params {
-    /// From the query string and, for POST and PUT, the `application/x-www-form-urlencoded` body.
+    /// From the form body of POST, PUT and PATCH, and the query string. A body of another type, or of none, is not
+    /// looked at.
     pub(crate) async fn of(
         method: &Method,
         query: Option<&str>,
@@ -24,28 +31,12 @@ impl Params {
         config: &ServerConfig,
     ) -> Result<Self, Refusal> {
         let mut params = Params::default();
-        params.extend(query.unwrap_or("").as_bytes())?;
-        if method == Method::POST || method == Method::PUT {
-            let content = headers
-                .get(header::CONTENT_TYPE)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("");
+        if [Method::POST, Method::PUT, Method::PATCH].contains(method) && is_form(headers) {
             let mut form = Vec::new();
             crate::body::read(headers, body, FORM_BYTES_MAX, clock, config, &mut form).await?;
-            if !form.is_empty() {
-                if !content
-                    .trim_start()
-                    .to_ascii_lowercase()
-                    .starts_with("application/x-www-form-urlencoded")
-                {
-                    return Err(Refusal::bad_data(format!(
-                        "Content-Type {:?} is not read here: application/x-www-form-urlencoded is right",
-                        content.chars().take(80).collect::<String>()
-                    )));
-                }
-                params.extend(&form)?;
-            }
+            params.extend(&form)?;
         }
+        params.extend(query.unwrap_or("").as_bytes())?;
         Ok(params)
     }
 
@@ -56,35 +47,69 @@ impl Params {
         Ok(params)
     }
 
+    /// Adds what can be read; a pair that cannot is left out, and remembered for [`Params::whole`].
     fn extend(&mut self, encoded: &[u8]) -> Result<(), Refusal> {
         for pair in encoded.split(|&b| b == b'&').filter(|p| !p.is_empty()) {
-            if self.0.len() >= PARAMS_MAX {
+            if self.pairs.len() >= PARAMS_MAX {
                 return Err(Refusal::bad_data(format!("more than {PARAMS_MAX} parameters")));
             }
             let (name, value) = match memchr::memchr(b'=', pair) {
                 Some(at) => (&pair[..at], &pair[at + 1..]),
                 None => (pair, &[][..]),
             };
-            self.0.push((decode(name)?, decode(value)?));
+            let read = if pair.contains(&b';') {
+                Err("a semicolon separates no parameters: & does, and as part of a value it is written %3B")
+            } else {
+                decode(name).and_then(|name| Ok((name, decode(value)?)))
+            };
+            match read {
+                Ok((name, value)) => self.pairs.push((text(name)?, text(value)?)),
+                Err(why) => {
+                    self.left_out.get_or_insert_with(|| {
+                        let shown: String = String::from_utf8_lossy(pair).chars().take(80).collect();
+                        format!("invalid parameter {shown:?}: {why}")
+                    });
+                }
+            }
         }
         Ok(())
     }
 
+    /// Refuses a request of which a pair could not be read: for what must not be done by halves.
+    pub(crate) fn whole(&self) -> Result<(), Refusal> {
+        match &self.left_out {
+            None => Ok(()),
+            Some(why) => Err(Refusal::bad_data(why.clone())),
+        }
+    }
+
     /// The first value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.pairs
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
-    /// A time in ms: Unix seconds (with a fraction) or RFC 3339.
+    /// A time in ms: Unix seconds (with a fraction) or RFC 3339, cut to what can be worked with.
     pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
         self.get(name)
             .filter(|v| !v.is_empty())
             .map(|v| time_ms(name, v))
             .transpose()
+    }
+
+    /// One end of a range, which is open when it is absent or beyond what can be worked with.
+    pub(crate) fn bound_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        Ok(self.time_ms(name)?.map(|ms| match ms {
+            model::TIME_MS_MAX.. => i64::MAX,
+            ..=LEAST_MS => i64::MIN,
+            ms => ms,
+        }))
     }
 
     /// A duration in ms: seconds (with a fraction) or Prometheus' notation.
@@ -108,7 +133,7 @@ impl Params {
     pub(crate) fn limit(&self) -> Result<usize, Refusal> {
         match self.get("limit").filter(|v| !v.is_empty()) {
             None => Ok(usize::MAX),
-            Some(text) => match text.parse::<i64>() {
+            Some(text) => match text.parse::<i128>() {
                 Ok(0) => Ok(usize::MAX),
                 Ok(n) if n < 0 => Err(invalid("limit", text, "limit must be non-negative: 0 or more")),
                 Ok(n) => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
@@ -126,12 +151,20 @@ pub(crate) fn invalid(name: &str, value: &str, right: &str) -> Refusal {
     ))
 }
 
-/// Decoded pairs of a URL's query.
+/// Decoded pairs of a URL's query, all of them.
 pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
-    Params::of_query(Some(query)).map(|p| p.0)
+    let params = Params::of_query(Some(query))?;
+    params.whole()?;
+    Ok(params.pairs)
 }
 
-fn decode(text: &[u8]) -> Result<String, Refusal> {
+fn is_form(headers: &HeaderMap) -> bool {
+    let content = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let essence = content.and_then(|c| c.split(';').next()).unwrap_or("");
+    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+fn decode(text: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(text.len());
     let mut i = 0;
     while i < text.len() {
@@ -144,18 +177,18 @@ fn decode(text: &[u8]) -> Result<String, Refusal> {
                         out.push((high * 16 + low) as u8);
                         i += 2;
                     }
-                    _ => {
-                        return Err(Refusal::bad_data(
-                            "a parameter holds a % that two hexadecimal digits do not follow",
-                        ));
-                    }
+                    _ => return Err("a % must be followed by two hexadecimal digits"),
                 }
             }
             b => out.push(b),
         }
         i += 1;
     }
-    String::from_utf8(out).map_err(|_| Refusal::bad_data("a parameter is not valid UTF-8"))
+    Ok(out)
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
+    String::from_utf8(bytes).map_err(|_| Refusal::bad_data("a parameter is not valid UTF-8"))
 }
 
 /// A label name that was escaped for a URL's path: `U__` before it, `__` for `_`, `_HEX_` for other characters
@@ -178,22 +211,10 @@ pub(crate) fn unescape_name(name: &str) -> Option<String> {
     Some(out)
 }
 
-/// Milliseconds whose microseconds still fit 64 bits: beyond it no arithmetic on times is safe.
-const TIME_MS_MAX: f64 = 9.2e15;
+const LEAST_MS: i64 = -model::TIME_MS_MAX;
 
 pub(crate) fn time_ms(name: &str, text: &str) -> Result<i64, Refusal> {
-    const RIGHT: &str = "Unix seconds or RFC 3339";
-    if let Ok(seconds) = text.parse::<f64>() {
-        // the fraction alone is rounded, as Prometheus does it: 1.2345 is 1.234 in binary
-        let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
-        if !ms.is_finite() || ms.abs() > TIME_MS_MAX {
-            return Err(invalid(name, text, RIGHT));
-        }
-        return Ok(ms as i64);
-    }
-    text.parse::<jiff::Timestamp>()
-        .map(|t| t.as_millisecond())
-        .map_err(|_| invalid(name, text, RIGHT))
+    model::parse_time_ms(text).ok_or_else(|| invalid(name, text, "Unix seconds or RFC 3339"))
 }
 
 pub(crate) fn duration_ms(name: &str, text: &str) -> Result<i64, Refusal> {
@@ -209,62 +230,4 @@ pub(crate) fn duration_ms(name: &str, text: &str) -> Result<i64, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn params(text: &str) -> Params {
-        let mut p = Params::default();
-        p.extend(text.as_bytes()).unwrap();
-        p
-    }
-
-    #[test]
-    fn pairs_are_decoded() {
-        let p = params("query=up%7Ba%3D%22b+c%22%7D&match[]=x&match%5B%5D=y&empty");
-        assert_eq!(p.get("query"), Some(r#"up{a="b c"}"#));
-        assert_eq!(p.all("match[]").collect::<Vec<_>>(), ["x", "y"]);
-        assert_eq!(p.get("empty"), Some(""));
-        assert!(Params::default().extend(b"a=%zz").is_err());
-        assert!(Params::default().extend(b"a=%ff").is_err());
-    }
-
-    #[test]
-    fn escaped_names() {
-        assert_eq!(
-            unescape_name("U__http_2e_status__code").as_deref(),
-            Some("http.status_code")
-        );
-        assert_eq!(unescape_name("U__a_zz_b"), None);
-        assert_eq!(unescape_name("plain_name"), None);
-    }
-
-    #[test]
-    fn durations() {
-        for (text, ms) in [
-            ("1.5", 1500),
-            ("0.29", 290),
-            ("0.0019", 1),
-            ("-5", -5000),
-            ("1m30s", 90_000),
-            ("1d2h", 93_600_000),
-        ] {
-            assert_eq!(duration_ms("step", text).unwrap(), ms, "{text}");
-        }
-        for bad in ["", "1e100", "NaN", "2h1d", "-5m", "5 m"] {
-            assert!(duration_ms("step", bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn times() {
-        assert_eq!(time_ms("time", "1.5").unwrap(), 1500);
-        assert_eq!(time_ms("time", "1.2345").unwrap(), 1234);
-        assert_eq!(time_ms("time", "-1.5").unwrap(), -1500);
-        assert_eq!(time_ms("time", "2015-07-01T20:10:51.781Z").unwrap(), 1435781451781);
-        assert_eq!(time_ms("time", "2015-07-01T22:10:51+02:00").unwrap(), 1435781451000);
-        for bad in ["NaN", "Inf", "1e300", "yesterday", "-Inf"] {
-            assert!(time_ms("time", bad).is_err(), "{bad}");
-        }
-        assert!(time_ms("t", "foo").unwrap_err().message.contains("RFC 3339"));
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ mod sample;
 mod sink;
 mod source;
 mod tenant;
+mod time;
 
 pub use batch::{Batch, Delete, DeltaRow, ExemplarRow, FloatRows, HistogramRow, MetadataRow, Record};
 pub use budget::{Budget, BudgetError, SharedBytes, StopReason};
@@ -31,3 +32,4 @@ pub use source::{
     SelectRequest, SeriesBlock, SeriesSet, SourceError, Want, Windows,
 };
 pub use tenant::TenantId;
+pub use time::{TIME_MS_MAX, parse_time_ms, rfc3339_ms};

@@ -52,20 +52,15 @@ fn request_of(ask: &QueryArgs) -> Result<(&'static str, String), Failure> {
     let range_ms = duration("--range", range)?;
     let end_ms = match &ask.time {
         None => jiff::Timestamp::now().as_millisecond(),
-        Some(text) => match text.parse::<f64>() {
-            Ok(seconds) => (seconds * 1000.0) as i64,
-            Err(_) => text
-                .parse::<jiff::Timestamp>()
-                .map_err(|_| Failure::misuse(format!("--time {text:?}: Unix seconds or RFC 3339 is right")))?
-                .as_millisecond(),
-        },
+        Some(text) => model::parse_time_ms(text)
+            .ok_or_else(|| Failure::misuse(format!("--time {text:?}: Unix seconds or RFC 3339 is right")))?,
     };
     let step_ms = match &ask.step {
         Some(step) => duration("--step", step)?,
         None => (range_ms / POINTS).max(1000),
     };
     let seconds = |ms: i64| format!("{}", ms as f64 / 1000.0);
-    form.push(("start", seconds(end_ms - range_ms)));
+    form.push(("start", seconds(end_ms.saturating_sub(range_ms))));
     form.push(("end", seconds(end_ms)));
     form.push(("step", seconds(step_ms)));
     Ok(("/api/v1/query_range", encode(&form)))

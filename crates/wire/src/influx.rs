@@ -69,11 +69,13 @@ impl Precision {
         })
     }
 
-    fn millis(self, n: i64) -> Option<i64> {
-        match self {
-            Precision::PerMilli(d) => Some(n.div_euclid(d)),
-            Precision::Millis(m) => n.checked_mul(m),
-        }
+    /// A time beyond what is stored is cut to what can be.
+    fn millis(self, n: i64) -> i64 {
+        let ms = match self {
+            Precision::PerMilli(d) => n.div_euclid(d),
+            Precision::Millis(m) => n.saturating_mul(m),
+        };
+        ms.clamp(-model::TIME_MS_MAX, model::TIME_MS_MAX)
     }
 }
 
@@ -217,11 +219,8 @@ impl<'a> Decoder<'a> {
                 .ok()
                 .filter(|s| !s.starts_with('+'))
                 .and_then(|s| s.parse::<i64>().ok())
-                .and_then(|n| self.precision.millis(n))
-                .ok_or(Broken(
-                    "the timestamp is no whole number of 64 bits in the request's precision",
-                    pos,
-                ))?
+                .map(|n| self.precision.millis(n))
+                .ok_or(Broken("the timestamp is no whole number of 64 bits", pos))?
         };
         Ok(Line {
             key,

@@ -159,9 +159,9 @@ impl<'a> Decoder<'a> {
             }
             ("timestamp", Kind::String) => {
                 let text = self.reader.string()?;
-                match text.parse::<jiff::Timestamp>() {
-                    Ok(at) => item.at_ms = Some(at.as_millisecond()),
-                    Err(_) => {
+                match model::rfc3339_ms(&text) {
+                    Some(ms) => item.at_ms = Some(ms),
+                    None => {
                         let why = format!(
                             "timestamp {:?} is not understood: Unix milliseconds or RFC 3339 (2026-01-31T12:00:00Z) is right",
                             shown(text.as_bytes())
@@ -289,8 +289,9 @@ fn millis(text: &str) -> Option<i64> {
     if let Ok(ms) = text.parse() {
         return Some(ms);
     }
+    // a time beyond what is stored is cut to what can be
     let ms: f64 = text.parse().ok()?;
-    (ms.abs() < 9.2e18).then_some(ms as i64)
+    (!ms.is_nan()).then_some((ms as i64).clamp(-model::TIME_MS_MAX, model::TIME_MS_MAX))
 }
 
 #[cfg(test)]

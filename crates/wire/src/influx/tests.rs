@@ -50,7 +50,7 @@ fn bad_lines_are_named_and_the_others_taken() {
             reject malformed line 10: field "v" has the value "NaN": a number, a boolean or a string in quotes is right (1 lost)
             reject malformed line 11: field "v" has the value "9223372036854775808i": a whole number of 64 bits is right before i (1 lost)
             reject malformed line 11: field "w" has the value "1e999": a number that fits 64-bit floats is right (1 lost)
-            reject malformed line 12: the timestamp is no whole number of 64 bits in the request's precision (at character 7): m v=1 99999999999999999999999 (1 lost)
+            reject malformed line 12: the timestamp is no whole number of 64 bits (at character 7): m v=1 99999999999999999999999 (1 lost)
             reject malformed line 13: a tag without a value: name=value is right: m,t (1 lost)
             reject malformed line 14: two tags have the same name, as labels are named: m,a=1,a=2 (1 lost)
             reject malformed line 17: the measurement is empty: ,t=1 (1 lost)
