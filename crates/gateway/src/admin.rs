@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use store::{Readiness, Replay, StoreError};
 
 use crate::answer::{RETRY_AFTER_SECONDS, Refusal, json, text, with_header};
+use crate::auth::origin_is_tls;
 use crate::body;
 use crate::parts::App;
 
@@ -101,10 +102,24 @@ pub(crate) async fn login(
     let parsed: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|_| Refusal::bad_data("{\"token\":\"…\"} is right"))?;
     let token = parsed.get("token").and_then(|t| t.as_str()).unwrap_or("");
-    let cookie = app.auth.login(peer, token)?;
+    let (client, over_tls) = sender(&app, peer, &head.headers);
+    // a login is written to disk
+    let cookie = tokio::task::block_in_place(|| app.auth.login(client, over_tls, token))?;
     Ok(with_header(done(), header::SET_COOKIE, &cookie))
 }
 
-pub(crate) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    with_header(done(), header::SET_COOKIE, &app.auth.logout(&headers))
+pub(crate) async fn logout(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    let (_, over_tls) = sender(&app, peer, &headers);
+    let cookie = tokio::task::block_in_place(|| app.auth.logout(&headers, over_tls));
+    with_header(done(), header::SET_COOKIE, &cookie)
+}
+
+/// Whom a request comes from, and whether it came over TLS.
+fn sender(app: &App, peer: SocketAddr, headers: &HeaderMap) -> (IpAddr, bool) {
+    let over_tls = origin_is_tls(headers) || app.proxies.over_tls(peer.ip(), headers);
+    (app.proxies.client(peer.ip(), headers), over_tls)
 }

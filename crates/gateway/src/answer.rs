@@ -45,6 +45,10 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "status": "error", "errorType": self.kind, "error": self.message });
         let mut r = json(self.status, body.to_string().into_bytes());
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer realm=\"overseer\"");
+            r.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
         if matches!(
             self.status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS

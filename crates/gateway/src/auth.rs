@@ -1,23 +1,28 @@
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+//! Who may come in: the token, logins, and without either the name and origin that a browser states.
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use host::Host;
 use http::{HeaderMap, StatusCode, header};
+use ring::digest::{SHA256, digest};
+use tokio::sync::watch;
 
 use crate::answer::Refusal;
+use crate::guesses::{Guesses, Way};
+use crate::sessions::{Key, Sessions, hex, key_of};
 
-/// Characters a token must have at least: it is the only secret.
+/// Characters a token must have at least, as it is the only secret, and may have at most.
 const TOKEN_CHARS_MIN: usize = 16;
-/// Sessions kept; the oldest goes when a new one comes.
-const SESSIONS_MAX: usize = 1024;
+const TOKEN_CHARS_MAX: usize = 1024;
 /// How long a login holds.
 const SESSION_SECONDS: i64 = 30 * 24 * 3600;
-/// Failed logins of an address within a minute, then it has to wait.
-const FAILURES_PER_MINUTE: u32 = 5;
-/// Addresses whose failures are remembered.
-const ADDRESSES_MAX: usize = 4096;
 const COOKIE: &str = "overseer_session";
+/// Cookies of that name that are looked at: another server of this machine may have set one beside ours.
+const COOKIES_MAX: usize = 4;
+/// How often the clock is looked at while a session's end is waited for: it may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Who may come in.
 #[derive(Clone)]
@@ -32,38 +37,43 @@ pub enum AuthMode {
 
 /// A secret; it is never printed.
 #[derive(Clone)]
-pub struct Token(Arc<RwLock<String>>);
+pub struct Token {
+    text: Arc<str>,
+    hash: [u8; 32],
+}
 
 impl Token {
     /// From a file's text; blanks around it do not count.
     pub fn parse(text: &str) -> Result<Self, String> {
         let token = text.trim();
-        if token.len() < TOKEN_CHARS_MIN || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let lengths = TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX;
+        if !lengths.contains(&token.len()) || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(format!(
-                "a token of {} characters: at least {TOKEN_CHARS_MIN} printable ASCII characters without blanks are right \
-                 (for example from `openssl rand -hex 32`)",
+                "a token of {} characters: {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} printable ASCII characters without \
+                 blanks are right (for example from `openssl rand -hex 32`)",
                 token.len()
             ));
         }
-        Ok(Token(Arc::new(RwLock::new(token.to_owned()))))
+        Ok(Token {
+            text: token.into(),
+            hash: hash(token),
+        })
     }
 
-    /// Compares in a time that depends on the length only.
+    /// Compares hashes, in a time that tells nothing of the token.
     fn is(&self, other: &str) -> bool {
-        let own = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let (a, b) = (own.as_bytes(), other.as_bytes());
-        a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+        other.len() <= TOKEN_CHARS_MAX && same(&self.hash, &hash(other))
     }
+}
 
-    /// Becomes the other, for all who hold it; false when it is the same.
-    fn become_other(&self, other: &Token) -> bool {
-        let other = other.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let same = self.is(&other);
-        if !same {
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
-        }
-        !same
-    }
+fn hash(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
+}
+
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
 }
 
 impl std::fmt::Debug for Token {
@@ -72,51 +82,76 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// What a request came in by: an open connection goes on for as long as that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// No login is needed.
+    Free,
+    /// The token with this hash.
+    Token([u8; 32]),
+    Session(Key),
+}
+
 pub(crate) struct Auth {
-    mode: AuthMode,
+    mode: RwLock<AuthMode>,
     host: Host,
-    sessions: Mutex<HashMap<String, i64>>,
-    failures: Mutex<HashMap<IpAddr, (i64, u32)>>,
+    sessions: Sessions,
+    pub(crate) guesses: Guesses,
+    /// Told when a session or the token ends.
+    ends: watch::Sender<()>,
 }
 
 impl Auth {
-    pub(crate) fn new(mode: AuthMode, host: Host) -> Self {
+    /// `file` keeps the logins; without one they end with the process.
+    pub(crate) fn new(mode: AuthMode, host: Host, file: Option<PathBuf>) -> Self {
+        let file = file.filter(|_| matches!(mode, AuthMode::Token(_)));
         Auth {
-            mode,
+            mode: RwLock::new(mode),
+            sessions: Sessions::open(host.clone(), file),
+            guesses: Guesses::new(Arc::clone(&host.clock)),
             host,
-            sessions: Mutex::default(),
-            failures: Mutex::default(),
+            ends: watch::Sender::new(()),
         }
     }
 
-    /// From now on only this token lets in: whoever logged in with the one before logs in again.
-    pub(crate) fn replace_token(&self, token: &Token) -> bool {
-        let AuthMode::Token(own) = &self.mode else { return false };
-        let replaced = own.become_other(token);
-        if replaced {
-            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        replaced
+    fn mode(&self) -> AuthMode {
+        self.mode.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn mode_name(&self) -> &'static str {
-        match self.mode {
+        match self.mode() {
             AuthMode::Loopback | AuthMode::None => "none",
             AuthMode::Token(_) => "token",
         }
     }
 
+    /// From now on only this token lets in: sessions end, and what came in by the one before. Whether it was another; without
+    /// a login nothing changes.
+    pub(crate) fn replace_token(&self, token: &Token) -> bool {
+        {
+            let mut mode = self.mode.write().unwrap_or_else(PoisonError::into_inner);
+            match &mut *mode {
+                AuthMode::Token(old) if !same(&old.hash, &token.hash) => *old = token.clone(),
+                _ => return false,
+            }
+        }
+        self.sessions.remove_all();
+        self.ends.send_replace(());
+        true
+    }
+
     /// Without a login the browser is the only wall between a foreign page and this server: a page whose own name
     /// resolves to 127.0.0.1 must not read it, so the name asked for must be this machine's.
     pub(crate) fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if !matches!(self.mode, AuthMode::Loopback) {
+        if !matches!(self.mode(), AuthMode::Loopback) {
             return Ok(());
         }
         let asked = headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let name = host_name(asked);
-        let local = name.eq_ignore_ascii_case("localhost")
-            || name.to_ascii_lowercase().ends_with(".localhost")
-            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let local = host_name(asked).is_some_and(|name| {
+            name.eq_ignore_ascii_case("localhost")
+                || name.to_ascii_lowercase().ends_with(".localhost")
+                || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        });
         if local {
             return Ok(());
         }
@@ -127,17 +162,26 @@ impl Auth {
         ))
     }
 
-    /// Whether the request carries the token (Bearer, Influx' `Token`, or as password of Basic) or a session.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let AuthMode::Token(token) = &self.mode else {
-            return Ok(());
+    /// Whether the request carries the token (Bearer, Influx' `Token`, or as password of Basic) or a session. `client` is
+    /// whom a wrong token is put down to.
+    pub(crate) fn check(&self, headers: &HeaderMap, client: IpAddr) -> Result<Pass, Refusal> {
+        let AuthMode::Token(token) = self.mode() else {
+            return Ok(Pass::Free);
         };
-        let given = headers
-            .get(header::AUTHORIZATION)
+        let given = headers.get(header::AUTHORIZATION);
+        let right = given
             .and_then(|v| v.to_str().ok())
-            .and_then(credential);
-        if given.is_some_and(|g| token.is(&g)) || self.has_session(headers) {
-            return Ok(());
+            .and_then(credential)
+            .is_some_and(|g| token.is(&g));
+        if right {
+            return Ok(Pass::Token(token.hash));
+        }
+        let sessions = cookies(headers).map(|cookie| key_of(&token.text, cookie));
+        if let Some(key) = sessions.into_iter().find(|key| self.sessions.until_ms(key).is_some()) {
+            return Ok(Pass::Session(key));
+        }
+        if given.is_some() {
+            return Err(self.wrong(client, Way::Header));
         }
         Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
@@ -146,67 +190,88 @@ impl Auth {
         ))
     }
 
-    /// Exchanges the token for a session; gives the `Set-Cookie` value.
-    pub(crate) fn login(&self, peer: SocketAddr, given: &str) -> Result<String, Refusal> {
-        let AuthMode::Token(token) = &self.mode else {
-            return Err(Refusal::bad_data("no login is needed here"));
-        };
-        let now_ms = self.host.clock.now_ms();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= ADDRESSES_MAX {
-            failures.clear();
-        }
-        let (since, count) = failures.entry(peer.ip()).or_insert((now_ms, 0));
-        if now_ms - *since > 60_000 {
-            (*since, *count) = (now_ms, 0);
-        }
-        if *count >= FAILURES_PER_MINUTE {
-            return Err(Refusal::new(
+    fn wrong(&self, client: IpAddr, way: Way) -> Refusal {
+        if self.guesses.wrong(client, way) {
+            return Refusal::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_requests",
-                "too many failed logins from this address; wait a minute",
-            ));
+                "too many wrong tokens from this address; the right one is taken at any time",
+            );
         }
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is not the token")
+    }
+
+    /// Exchanges the token for a session; gives the `Set-Cookie` value. Over TLS the cookie is for TLS only.
+    pub(crate) fn login(&self, client: IpAddr, over_tls: bool, given: &str) -> Result<String, Refusal> {
+        let AuthMode::Token(token) = self.mode() else {
+            return Err(Refusal::bad_data("no login is needed here"));
+        };
         if !token.is(given.trim()) {
-            *count += 1;
-            return Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "this is not the token",
-            ));
+            return Err(self.wrong(client, Way::Login));
         }
-        drop(failures);
         let mut secret = [0u8; 32];
         self.host.random.fill(&mut secret);
-        let id: String = secret.iter().map(|b| format!("{b:02x}")).collect();
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= SESSIONS_MAX
-            && let Some(oldest) = sessions
-                .iter()
-                .min_by_key(|(_, until)| **until)
-                .map(|(id, _)| id.clone())
-        {
-            sessions.remove(&oldest);
-        }
-        sessions.insert(id.clone(), now_ms + SESSION_SECONDS * 1000);
-        Ok(format!(
-            "{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={SESSION_SECONDS}"
-        ))
+        let cookie = hex(&secret);
+        let until_ms = self.host.clock.now_ms().saturating_add(SESSION_SECONDS * 1000);
+        self.sessions.add(key_of(&token.text, &cookie), until_ms);
+        tracing::info!(address = %client, "somebody logged in");
+        Ok(set_cookie(&cookie, SESSION_SECONDS, over_tls))
     }
 
-    /// Ends the request's session; gives the `Set-Cookie` value that clears it.
-    pub(crate) fn logout(&self, headers: &HeaderMap) -> String {
-        if let Some(id) = session_id(headers) {
-            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    /// Ends the request's sessions; gives the `Set-Cookie` value that clears it.
+    pub(crate) fn logout(&self, headers: &HeaderMap, over_tls: bool) -> String {
+        if let AuthMode::Token(token) = self.mode() {
+            for cookie in cookies(headers) {
+                let key = key_of(&token.text, cookie);
+                if self.sessions.until_ms(&key).is_some() {
+                    self.sessions.remove(&key);
+                }
+            }
+            self.ends.send_replace(());
         }
-        format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")
+        set_cookie("", 0, over_tls)
     }
 
-    fn has_session(&self, headers: &HeaderMap) -> bool {
-        let Some(id) = session_id(headers) else { return false };
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.get(id).is_some_and(|&until| until > self.host.clock.now_ms())
+    /// Whether what a request came in by still holds.
+    fn holds(&self, pass: &Pass) -> bool {
+        match (pass, self.mode()) {
+            (_, AuthMode::Loopback | AuthMode::None) => true,
+            (Pass::Free, AuthMode::Token(_)) => false,
+            (Pass::Token(hash), AuthMode::Token(token)) => same(hash, &token.hash),
+            (Pass::Session(key), AuthMode::Token(_)) => self.sessions.until_ms(key).is_some(),
+        }
     }
+
+    /// Ends when `pass` does not hold any more: at log-out, with another token, or when its time is over.
+    pub(crate) async fn ended(&self, pass: &Pass) {
+        let mut ends = self.ends.subscribe();
+        loop {
+            ends.borrow_and_update();
+            if !self.holds(pass) {
+                return;
+            }
+            let left = match pass {
+                Pass::Session(key) => self.sessions.until_ms(key).unwrap_or(0) - self.host.clock.now_ms(),
+                Pass::Free | Pass::Token(_) => i64::MAX,
+            };
+            let look = LOOK_EVERY.min(Duration::from_millis(left.max(1).unsigned_abs()));
+            tokio::select! {
+                _ = ends.changed() => {}
+                () = tokio::time::sleep(look) => {}
+            }
+        }
+    }
+}
+
+fn set_cookie(value: &str, seconds: i64, over_tls: bool) -> String {
+    let secure = if over_tls { "; Secure" } else { "" };
+    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
+}
+
+/// Whether the page that sends this was loaded over TLS: a browser states its origin on what changes something.
+pub(crate) fn origin_is_tls(headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).and_then(|v| v.to_str().ok());
+    origin.is_some_and(|o| o.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")))
 }
 
 /// Refuses what a foreign page sends: a browser states its origin on each request that could change something.
@@ -232,24 +297,31 @@ pub(crate) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     ))
 }
 
-/// `host:port`, `[v6]:port` or a bare name, without the port.
-fn host_name(authority: &str) -> &str {
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or("");
-    }
-    authority.rsplit_once(':').map_or(authority, |(name, _)| name)
+/// The name in `host:port`, `[v6]:port` or a bare name; `None` when the rest is no port.
+fn host_name(authority: &str) -> Option<&str> {
+    let (name, rest) = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?,
+        None => match authority.find(':') {
+            Some(at) => authority.split_at(at),
+            None => (authority, ""),
+        },
+    };
+    let port = rest.strip_prefix(':');
+    let is_port = port.is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
+    (rest.is_empty() || is_port).then_some(name)
 }
 
-fn session_id(headers: &HeaderMap) -> Option<&str> {
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(';'))
-        .find_map(|pair| {
+        .filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
-            (name == COOKIE).then_some(value)
+            (name == COOKIE && !value.is_empty()).then_some(value)
         })
+        .take(COOKIES_MAX)
 }
 
 fn credential(value: &str) -> Option<String> {
@@ -290,85 +362,4 @@ fn base64(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECRET: &str = "0123456789abcdef-secret";
-
-    fn auth() -> Auth {
-        Auth::new(AuthMode::Token(Token::parse(SECRET).unwrap()), Host::real())
-    }
-
-    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name, value.parse().unwrap())])
-    }
-
-    #[test]
-    fn the_token_opens_in_each_spelling() {
-        let a = auth();
-        for value in [
-            format!("Bearer {SECRET}"),
-            format!("Token {SECRET}"),
-            "Basic eDowMTIzNDU2Nzg5YWJjZGVmLXNlY3JldA==".to_owned(),
-        ] {
-            assert!(a.check(&headers(header::AUTHORIZATION, &value)).is_ok(), "{value}");
-        }
-        assert!(
-            a.check(&headers(header::AUTHORIZATION, "Bearer 0123456789abcdef-secreT"))
-                .is_err()
-        );
-        assert!(a.check(&HeaderMap::new()).is_err());
-    }
-
-    #[test]
-    fn a_login_gives_a_session_and_failures_are_limited() {
-        let a = auth();
-        let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let cookie = a.login(peer, SECRET).unwrap();
-        assert!(cookie.contains("HttpOnly; SameSite=Strict"));
-        let sent = headers(header::COOKIE, cookie.split(';').next().unwrap());
-        assert!(a.check(&sent).is_ok());
-        a.logout(&sent);
-        assert!(a.check(&sent).is_err());
-        for _ in 0..FAILURES_PER_MINUTE {
-            assert_eq!(a.login(peer, "wrong").unwrap_err().status, StatusCode::UNAUTHORIZED);
-        }
-        assert_eq!(a.login(peer, SECRET).unwrap_err().status, StatusCode::TOO_MANY_REQUESTS);
-    }
-
-    #[test]
-    fn without_a_login_only_local_names_are_served() {
-        let a = Auth::new(AuthMode::Loopback, Host::real());
-        for good in [
-            "localhost:7070",
-            "127.0.0.1",
-            "[::1]:7070",
-            "127.9.9.9:1",
-            "x.localhost",
-        ] {
-            assert!(a.check_host(&headers(header::HOST, good)).is_ok(), "{good}");
-        }
-        for bad in ["evil.example", "10.0.0.1:7070", "127.0.0.1.evil.example", ""] {
-            assert!(a.check_host(&headers(header::HOST, bad)).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn foreign_origins_are_refused() {
-        let mut h = headers(header::HOST, "127.0.0.1:7070");
-        assert!(check_origin(&h).is_ok());
-        h.insert(header::ORIGIN, "http://127.0.0.1:7070".parse().unwrap());
-        assert!(check_origin(&h).is_ok());
-        for bad in ["http://evil.example", "null", "http://127.0.0.1:7071"] {
-            h.insert(header::ORIGIN, bad.parse().unwrap());
-            assert!(check_origin(&h).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_token_must_be_long_and_never_shows() {
-        assert!(Token::parse("short").is_err());
-        assert!(Token::parse("has blanks in it, long enough").is_err());
-        assert_eq!(format!("{:?}", Token::parse(SECRET).unwrap()), "Token(…)");
-    }
-}
+mod tests;

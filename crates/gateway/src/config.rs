@@ -98,8 +98,11 @@ pub struct ServerConfig {
     /// Whether stored series may be deleted over HTTP (`/api/v1/admin/tsdb/delete_series`).
     pub delete_api: bool,
     /// Origins whose pages may read in a browser, such as `https://grafana.example`; `*`: any; empty: none. Only the
-    /// read API answers to them, and never with a session.
-    pub cors_origins: Vec<String>,
+    /// read API answers to them, and never with a session. Absent: any where a token is needed, else none.
+    pub cors_origins: Option<Vec<String>>,
+    /// Addresses and networks of proxies in front of this server, such as `127.0.0.1` or `10.0.0.0/8`, whose
+    /// `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for ServerConfig {
@@ -111,7 +114,8 @@ impl Default for ServerConfig {
             stall_seconds: 60,
             body_bytes_per_second_min: 1024,
             delete_api: true,
-            cors_origins: vec!["*".to_owned()],
+            cors_origins: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -136,6 +140,7 @@ impl ServerConfig {
                 return Err(format!("server.{name}: 0, at least 1 is right"));
             }
         }
-        crate::cors::check(&self.cors_origins)
+        crate::proxies::Proxies::parse(&self.trusted_proxies)?;
+        crate::cors::check(self.cors_origins.as_deref().unwrap_or(&[]))
     }
 }

@@ -24,9 +24,10 @@ use tower_service::Service;
 
 use crate::answer::Refusal;
 use crate::config::ServerConfig;
+use crate::head::{CheckedIo, Heads};
 
 /// Bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields of a request.
 const HEADERS_MAX: usize = 128;
 /// How long open requests may go on after the shutdown began.
@@ -127,17 +128,22 @@ async fn connection(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let times = Arc::new(Times::new(clock));
+    let heads = Arc::new(Heads::default());
+    let for_heads = Arc::clone(&times);
+    let checked = CheckedIo::new(stream, Arc::clone(&heads), move || for_heads.head_begins());
     let io = TimedIo {
-        inner: TokioIo::new(stream),
+        inner: TokioIo::new(checked),
         times: Arc::clone(&times),
     };
     let for_service = Arc::clone(&times);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
         let guard = for_service.begin();
+        let heads = Arc::clone(&heads);
+        let doubtful = heads.next();
         request.extensions_mut().insert(ConnectInfo(peer));
         async move {
-            let response = match crate::router::check_head(&request) {
+            let response = match crate::router::check_head(&request, doubtful) {
                 Some(refused) => refused,
                 None => {
                     let mut request = request.map(Body::new);
@@ -147,6 +153,7 @@ async fn connection(
                     }
                 }
             };
+            heads.answered(response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
             Ok::<_, Infallible>(response.map(|body| GuardedBody { body, _guard: guard }))
         }
     });
@@ -220,6 +227,13 @@ impl Times {
         RequestGuard(Arc::clone(self))
     }
 
+    /// Notes that the first byte of a head has arrived, unless a request is open.
+    fn head_begins(&self) {
+        if self.requests_open.load(Relaxed) == 0 {
+            let _ = self.head_began.compare_exchange(0, self.now(), Relaxed, Relaxed);
+        }
+    }
+
     fn overdue(&self, config: &ServerConfig) -> bool {
         let now = self.now();
         let older = |at: u64, seconds: u32| at != 0 && now.saturating_sub(at) > u64::from(seconds) * 1000;
@@ -244,7 +258,7 @@ impl Times {
     }
 }
 
-/// A socket that notes when a head begins and when a write makes no progress.
+/// A socket that notes when a write makes no progress.
 struct TimedIo<T> {
     inner: T,
     times: Arc<Times>,
@@ -252,12 +266,7 @@ struct TimedIo<T> {
 
 impl<T: Read + Unpin> Read for TimedIo<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let t = &self.times;
-        if polled.is_ready() && t.requests_open.load(Relaxed) == 0 && t.head_began.load(Relaxed) == 0 {
-            t.head_began.store(t.now(), Relaxed);
-        }
-        polled
+        Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 

@@ -21,7 +21,7 @@ const BYTES_PER_SAMPLE_MIN: usize = 64;
 const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
 const HISTOGRAMS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-histograms-written");
 const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
-const INFLUX_VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
+pub(crate) const INFLUX_VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
 const INFLUX_ERROR: HeaderName = HeaderName::from_static("x-influxdb-error");
 const SKIPPED: HeaderName = HeaderName::from_static("x-overseer-skipped");
 

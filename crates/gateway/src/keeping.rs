@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
 use http::StatusCode;
 use model::{Delete, Matcher, Record, TenantId, TimeRange};
 use serde_json::{Value, json};
@@ -20,25 +18,6 @@ use crate::answer::{Refusal, empty, success};
 use crate::parts::App;
 use crate::pool::Weight;
 use crate::read::Ask;
-
-/// Routes as Prometheus has them under `admin/tsdb`, and Overseer's own.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route(
-            "/api/v1/admin/tsdb/delete_series",
-            post(delete_series).put(delete_series),
-        )
-        .route("/api/v1/admin/tsdb/clean_tombstones", post(clean).put(clean))
-        .route(
-            "/api/v1/admin/tsdb/snapshot",
-            post(snapshot_by_name).put(snapshot_by_name),
-        )
-        .route("/api/v1/admin/retention", get(retention))
-        .route("/api/v1/admin/retention/dry_run", post(retention_dry_run))
-        .route("/api/v1/admin/snapshot", post(snapshot))
-        .route("/api/v1/admin/snapshots", get(snapshots))
-        .route("/api/v1/admin/snapshots/{name}", delete(remove_snapshot))
-}
 
 fn deletes_allowed(app: &App) -> Result<(), Refusal> {
     if app.parts.server.delete_api {
@@ -53,8 +32,9 @@ fn deletes_allowed(app: &App) -> Result<(), Refusal> {
 
 /// Takes out the samples that a selector matches, within the range; 204 once that is durable. With `dry_run=1` only says
 /// what would go.
-async fn delete_series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+pub(crate) async fn delete_series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(Arc::clone(&app), request).await?;
+    ask.params.whole()?;
     deletes_allowed(&app)?;
     let selectors = ask.matchers(true)?;
     let (tenant, range) = (ask.tenant, ask.range()?);
@@ -134,21 +114,25 @@ fn shown(matchers: &[Matcher]) -> String {
 }
 
 /// Frees the space of what was deleted: files that deletes concern are written anew.
-async fn clean(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+pub(crate) async fn clean(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     deletes_allowed(&app)?;
     store_of(&app)?.compact().await.map_err(refusal)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// What the rules in force keep, and what is past its time.
-async fn retention(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+pub(crate) async fn retention(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let (store, now_ms) = (Arc::clone(store_of(&app)?), app.parts.host.clock.now_ms());
     weighed(move || store.retention_in_force(now_ms)).await
 }
 
 /// The same under the rules given: `retention` as JSON, `retention_days`, `rollup_1m`, `rollup_1h`.
-async fn retention_dry_run(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
+pub(crate) async fn retention_dry_run(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
     let ask = Ask::of(Arc::clone(&app), request).await?;
+    ask.params.whole()?;
     let text = ask.params.get("retention").filter(|t| !t.is_empty()).unwrap_or("[]");
     let rules: Vec<RetentionRule> = serde_json::from_str(text).map_err(|e| {
         crate::params::invalid(
@@ -237,21 +221,21 @@ async fn make(app: &App) -> Result<Snapshot, Refusal> {
     store_of(app)?.snapshot(&app.parts.host).await.map_err(refusal)
 }
 
-async fn snapshot(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+pub(crate) async fn snapshot(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     Ok(success(&described(&make(&app).await?)))
 }
 
 /// As Prometheus answers; `skip_head` is not looked at: everything taken is in it.
-async fn snapshot_by_name(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+pub(crate) async fn snapshot_by_name(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     Ok(success(&json!({ "name": make(&app).await?.name })))
 }
 
-async fn snapshots(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+pub(crate) async fn snapshots(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let list = store_of(&app)?.snapshots(&*app.parts.host.files).map_err(refusal)?;
     Ok(success(&json!(list.iter().map(described).collect::<Vec<_>>())))
 }
 
-async fn remove_snapshot(
+pub(crate) async fn remove_snapshot(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {

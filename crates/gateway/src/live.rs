@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::answer::Refusal;
-use crate::auth::check_origin;
+use crate::auth::{Pass, check_origin};
 use crate::follow::Followed;
 use crate::parts::App;
 use crate::read::{Evaluation, threads, weight_of};
@@ -108,6 +108,7 @@ pub(crate) async fn upgrade(State(app): State<Arc<App>>, ws: WebSocketUpgrade, r
     if let Err(refused) = check_origin(request.headers()) {
         return refused.into_response();
     }
+    let pass = request.extensions().get::<Pass>().cloned().unwrap_or(Pass::Free);
     let tenant = request
         .extensions()
         .get::<TenantId>()
@@ -118,7 +119,7 @@ pub(crate) async fn upgrade(State(app): State<Arc<App>>, ws: WebSocketUpgrade, r
     }
     ws.max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
-        .on_upgrade(move |socket| page(app, tenant, socket))
+        .on_upgrade(move |socket| page(app, tenant, pass, socket))
 }
 
 struct PageCount(Arc<App>);
@@ -133,12 +134,14 @@ impl Drop for PageCount {
     }
 }
 
-async fn page(app: Arc<App>, tenant: TenantId, mut socket: WebSocket) {
+async fn page(app: Arc<App>, tenant: TenantId, pass: Pass, mut socket: WebSocket) {
     app.parts.live.pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let _count = PageCount(Arc::clone(&app));
     let (frames, mut outgoing) = mpsc::channel::<String>(FRAMES_MAX);
     let mut subscriptions: HashMap<String, Subscription> = HashMap::new();
     let mut shutdown = app.parts.shutdown.clone();
+    let for_pass = Arc::clone(&app);
+    let mut login_ended = std::pin::pin!(for_pass.auth.ended(&pass));
     let mut pings = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
     loop {
@@ -169,6 +172,7 @@ async fn page(app: Arc<App>, tenant: TenantId, mut socket: WebSocket) {
                 Message::Ping(Default::default())
             }
             _ = shutdown.wait_for(|&stop| stop) => break,
+            () = &mut login_ended => break,
         };
         if !matches!(tokio::time::timeout(SEND_MAX, socket.send(message)).await, Ok(Ok(()))) {
             break;

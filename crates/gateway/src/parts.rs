@@ -8,12 +8,14 @@ use query::promql::eval::ResultCache;
 use store::Store;
 use tokio::sync::{mpsc, watch};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, AuthMode};
 use crate::body::Buffers;
 use crate::config::{QueryConfig, ServerConfig};
+use crate::cors;
 use crate::lifecycle::{ReloadAsk, Reloads};
 use crate::live::LiveHub;
 use crate::pool::QueryPool;
+use crate::proxies::Proxies;
 use crate::slow::SlowLog;
 
 /// What the gateway is wired to. A role that does not run in this process is `None`; its routes answer 404 with the
@@ -41,6 +43,8 @@ pub struct Parts {
     pub reload: Option<mpsc::Sender<ReloadAsk>>,
     /// Where slow queries are written; `None` keeps them in memory only.
     pub slow_log: Option<std::path::PathBuf>,
+    /// Where logins are kept; `None`: they end with the process.
+    pub sessions: Option<std::path::PathBuf>,
     /// Turns true when the process is to stop; the live channel closes on it.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -70,6 +74,9 @@ pub struct Gateway {
 pub(crate) struct App {
     pub(crate) parts: Parts,
     pub(crate) auth: Auth,
+    /// Origins whose pages may read.
+    pub(crate) cors_origins: Vec<String>,
+    pub(crate) proxies: Proxies,
     pub(crate) pool: QueryPool,
     /// Answers of queries that may come again.
     pub(crate) results: Arc<ResultCache>,
@@ -89,7 +96,14 @@ pub(crate) struct HttpCounts {
 
 impl Gateway {
     pub fn new(parts: Parts) -> Self {
-        let auth = Auth::new(parts.auth.clone(), parts.host.clone());
+        let auth = Auth::new(parts.auth.clone(), parts.host.clone(), parts.sessions.clone());
+        // without a login the browser is the only wall between a foreign page and what is stored here
+        let cors_origins = parts.server.cors_origins.clone().unwrap_or_else(|| match parts.auth {
+            AuthMode::Token(_) => vec![cors::ANY.to_owned()],
+            AuthMode::Loopback | AuthMode::None => Vec::new(),
+        });
+        // the configuration was checked; nobody is believed otherwise
+        let proxies = Proxies::parse(&parts.server.trusted_proxies).unwrap_or_default();
         let pool = QueryPool::new(&parts.query);
         let slow = SlowLog::new(parts.host.clone(), parts.slow_log.clone(), parts.query.slow_ms);
         let results = Arc::new(ResultCache::new(parts.query.cache_bytes_max));
@@ -99,6 +113,8 @@ impl Gateway {
             reloads,
             slow,
             auth,
+            cors_origins,
+            proxies,
             pool,
             results,
             buffers: Buffers::default(),

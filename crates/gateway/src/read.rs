@@ -35,25 +35,6 @@ const HEAVY_SPAN_MS: i64 = 6 * 3600 * 1000;
 const CARDINALITY_TOP: usize = 10;
 const CARDINALITY_TOP_MAX: usize = 10_000;
 
-/// Routes that only read, whatever the method.
-pub(crate) fn is_read_path(path: &str) -> bool {
-    let Some(name) = path.strip_prefix("/api/v1/") else {
-        return false;
-    };
-    [
-        "query",
-        "read",
-        "series",
-        "label",
-        "metadata",
-        "format_query",
-        "parse_query",
-        "status/",
-    ]
-    .iter()
-    .any(|p| name.starts_with(p))
-}
-
 /// One read request, its parameters and the store behind it.
 pub(crate) struct Ask {
     pub(crate) app: Arc<App>,
@@ -160,8 +141,8 @@ impl Ask {
 
     /// The same for lookups of names, where nothing lies in a range that ends before it starts.
     fn any_range(&self) -> Result<TimeRange, Refusal> {
-        let start_ms = self.params.time_ms("start")?.unwrap_or(i64::MIN);
-        let end_ms = self.params.time_ms("end")?.unwrap_or(i64::MAX);
+        let start_ms = self.params.bound_ms("start")?.unwrap_or(i64::MIN);
+        let end_ms = self.params.bound_ms("end")?.unwrap_or(i64::MAX);
         Ok(TimeRange::new(start_ms, end_ms))
     }
 
@@ -564,6 +545,7 @@ fn found<T>(found: Found<T>, limit: usize, write: impl Fn(&T, &mut Vec<u8>)) -> 
 
 pub(crate) async fn series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
+    ask.params.whole()?;
     let (any_of, range, limit, tenant) = (ask.matchers(true)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
     let body = ask
         .run(Weight::Light, move |source, budget| {

@@ -1,22 +1,24 @@
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use axum::routing::{MethodRouter, any, delete, get, post};
+use http::{HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 use model::TenantId;
 
 use crate::answer::{Refusal, empty};
-use crate::auth::check_origin;
+use crate::auth::{Pass, check_origin};
 use crate::parts::App;
 use crate::{
-    admin, budgets, cards, cors, federate, ingest, keeping, lifecycle, live, read, remote_read, self_metrics, slow,
-    status, ui,
+    admin, budgets, cards, cors, federate, first_asked, ingest, keeping, lifecycle, live, read, remote_read,
+    self_metrics, slow, status, ui,
 };
 
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
@@ -26,111 +28,243 @@ const TENANTS: &str = "/tenants/";
 const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
 object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-pub(crate) fn build(app: Arc<App>) -> Router {
-    let routes = Router::new()
-        .route("/livez", get(lifecycle::live))
-        .route("/readyz", get(lifecycle::ready))
-        .route("/-/healthy", get(lifecycle::live))
-        .route("/-/ready", get(lifecycle::ready))
-        .route("/-/reload", post(lifecycle::reload).put(lifecycle::reload))
-        .route("/metrics", get(self_metrics::metrics))
+/// Who may ask a route for what. Closed unless said otherwise: a path without a row needs a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Needs no login and tells nothing that is stored.
+    Open,
+    /// Needs no login, and only pages of this server may use it: it is how one logs in.
+    Login,
+    /// Reads, whatever the method.
+    Reads,
+    /// Reads, and pages of other origins may where `server.cors_origins` lets them.
+    Pages,
+    /// Reads by GET and changes by other methods, which pages of other origins may not use, and which there are for the
+    /// default tenant only.
+    Changes,
+}
+
+struct Row {
+    path: &'static str,
+    access: Access,
+    methods: MethodRouter<Arc<App>>,
+}
+
+fn row(path: &'static str, access: Access, methods: MethodRouter<Arc<App>>) -> Row {
+    Row { path, access, methods }
+}
+
+/// Every route and who may ask it.
+pub fn routes() -> Vec<(&'static str, Access)> {
+    table().iter().map(|row| (row.path, row.access)).collect()
+}
+
+fn table() -> Vec<Row> {
+    use Access::{Changes, Login, Open, Pages, Reads};
+    vec![
+        row("/livez", Open, get(lifecycle::live)),
+        row("/healthz", Open, get(lifecycle::live)),
+        row("/-/healthy", Open, get(lifecycle::live)),
+        row("/readyz", Open, get(lifecycle::ready)),
+        row("/-/ready", Open, get(lifecycle::ready)),
+        row("/-/reload", Changes, post(lifecycle::reload).put(lifecycle::reload)),
+        row("/ready", Open, get(first_asked::influx_ready)),
+        row("/health", Open, get(first_asked::health)),
+        row("/metrics", Reads, get(self_metrics::metrics)),
         // ways in
-        .route("/api/v1/write", post(ingest::remote_write))
-        .route("/write", post(ingest::influx))
-        .route("/api/v2/write", post(ingest::influx))
-        .route("/ping", get(ingest::influx_ping).head(ingest::influx_ping))
-        .route("/v1/metrics", post(ingest::otlp))
-        .route("/otlp/v1/metrics", post(ingest::otlp))
-        .route("/api/v1/otlp/v1/metrics", post(ingest::otlp))
-        .route("/api/v1/metrics", post(ingest::own_json))
+        row("/api/v1/write", Changes, post(ingest::remote_write)),
+        row("/write", Changes, post(ingest::influx)),
+        row("/api/v2/write", Changes, post(ingest::influx)),
+        row("/ping", Open, get(ingest::influx_ping).head(ingest::influx_ping)),
+        row("/v1/metrics", Changes, post(ingest::otlp)),
+        row("/otlp/v1/metrics", Changes, post(ingest::otlp)),
+        row("/api/v1/otlp/v1/metrics", Changes, post(ingest::otlp)),
+        row("/api/v1/metrics", Changes, post(ingest::own_json)),
         // reads
-        .route("/api/v1/query", get(read::query).post(read::query))
-        .route("/api/v1/query_range", get(read::query_range).post(read::query_range))
-        .route("/api/v1/series", get(read::series).post(read::series))
-        .route("/api/v1/labels", get(read::labels).post(read::labels))
-        .route("/api/v1/label/{name}/values", get(read::label_values))
-        .route("/api/v1/metadata", get(status::metadata))
-        .route("/api/v1/query_exemplars", get(read::exemplars).post(read::exemplars))
-        .route("/api/v1/format_query", get(read::format_query).post(read::format_query))
-        .route("/api/v1/parse_query", get(read::parse_query).post(read::parse_query))
-        .route("/api/v1/read", post(remote_read::read))
-        .route("/federate", get(federate::federate))
-        .route("/api/v1/targets", get(status::targets))
-        .route("/api/v1/targets/metadata", get(status::target_metadata))
-        .route("/api/v1/scrape_pools", get(status::scrape_pools))
-        .route("/api/v1/rules", get(status::rules))
-        .route("/api/v1/alerts", get(status::alerts))
-        .route("/api/v1/alertmanagers", get(status::alertmanagers))
-        .route("/api/v1/features", get(status::features))
-        .route("/api/v1/notifications", get(status::notifications))
-        .route("/api/v1/notifications/live", get(status::notifications_live))
-        .route("/api/v1/status/buildinfo", get(status::buildinfo))
-        .route("/api/v1/status/config", get(status::config))
-        .route("/api/v1/status/flags", get(status::flags))
-        .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
-        .route("/api/v1/status/slow_queries", get(slow::slow_queries))
-        .route("/api/v1/status/cardinality", get(budgets::cardinality))
-        .route("/api/v1/status/tsdb", get(read::status_tsdb))
-        .route("/api/v1/status/walreplay", get(status::walreplay))
+        row(
+            "/query",
+            Reads,
+            get(first_asked::influx_query).post(first_asked::influx_query),
+        ),
+        row("/api/v1/query", Pages, get(read::query).post(read::query)),
+        row(
+            "/api/v1/query_range",
+            Pages,
+            get(read::query_range).post(read::query_range),
+        ),
+        row("/api/v1/series", Pages, get(read::series).post(read::series)),
+        row("/api/v1/labels", Pages, get(read::labels).post(read::labels)),
+        row("/api/v1/label/{name}/values", Pages, get(read::label_values)),
+        row("/api/v1/metadata", Pages, get(status::metadata)),
+        row(
+            "/api/v1/query_exemplars",
+            Pages,
+            get(read::exemplars).post(read::exemplars),
+        ),
+        row(
+            "/api/v1/format_query",
+            Pages,
+            get(read::format_query).post(read::format_query),
+        ),
+        row(
+            "/api/v1/parse_query",
+            Pages,
+            get(read::parse_query).post(read::parse_query),
+        ),
+        row("/api/v1/read", Reads, post(remote_read::read)),
+        row("/federate", Reads, get(federate::federate)),
+        row("/api/v1/targets", Pages, get(status::targets)),
+        row("/api/v1/targets/metadata", Pages, get(status::target_metadata)),
+        row("/api/v1/scrape_pools", Pages, get(status::scrape_pools)),
+        row("/api/v1/rules", Pages, get(status::rules)),
+        row("/api/v1/alerts", Pages, get(status::alerts)),
+        row("/api/v1/alertmanagers", Pages, get(status::alertmanagers)),
+        row("/api/v1/features", Pages, get(status::features)),
+        row("/api/v1/notifications", Reads, get(status::notifications)),
+        row("/api/v1/notifications/live", Reads, get(status::notifications_live)),
+        row("/api/v1/status/buildinfo", Pages, get(status::buildinfo)),
+        row("/api/v1/status/config", Pages, get(status::config)),
+        row("/api/v1/status/flags", Pages, get(status::flags)),
+        row("/api/v1/status/runtimeinfo", Pages, get(status::runtimeinfo)),
+        row("/api/v1/status/slow_queries", Reads, get(slow::slow_queries)),
+        row("/api/v1/status/cardinality", Reads, get(budgets::cardinality)),
+        row("/api/v1/status/tsdb", Pages, get(read::status_tsdb)),
+        row("/api/v1/status/walreplay", Pages, get(status::walreplay)),
         // Overseer's own
-        .route("/api/v1/intake", get(cards::intake))
-        .route("/api/v1/self", get(cards::about))
-        .route("/api/v1/live", any(live::upgrade))
-        .route("/api/v1/login", post(admin::login))
-        .route("/api/v1/logout", post(admin::logout))
-        .route("/api/v1/admin/flush", post(admin::flush))
-        .route("/api/v1/admin/compact", post(admin::compact))
-        .merge(keeping::routes())
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(elsewhere);
+        row("/api/v1/intake", Reads, get(cards::intake)),
+        row("/api/v1/self", Reads, get(cards::about)),
+        row("/api/v1/live", Reads, any(live::upgrade)),
+        row("/api/v1/login", Login, post(admin::login)),
+        row("/api/v1/logout", Changes, post(admin::logout)),
+        row("/api/v1/admin/flush", Changes, post(admin::flush)),
+        row("/api/v1/admin/compact", Changes, post(admin::compact)),
+        // keeping: as Prometheus has it under admin/tsdb, and Overseer's own
+        row(
+            "/api/v1/admin/tsdb/delete_series",
+            Changes,
+            post(keeping::delete_series).put(keeping::delete_series),
+        ),
+        row(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            Changes,
+            post(keeping::clean).put(keeping::clean),
+        ),
+        row(
+            "/api/v1/admin/tsdb/snapshot",
+            Changes,
+            post(keeping::snapshot_by_name).put(keeping::snapshot_by_name),
+        ),
+        row("/api/v1/admin/retention", Changes, get(keeping::retention)),
+        row(
+            "/api/v1/admin/retention/dry_run",
+            Changes,
+            post(keeping::retention_dry_run),
+        ),
+        row("/api/v1/admin/snapshot", Changes, post(keeping::snapshot)),
+        row("/api/v1/admin/snapshots", Changes, get(keeping::snapshots)),
+        row(
+            "/api/v1/admin/snapshots/{name}",
+            Changes,
+            delete(keeping::remove_snapshot),
+        ),
+    ]
+}
+
+pub(crate) fn build(app: Arc<App>) -> Router {
+    let mut routes = Router::new();
+    let mut access = HashMap::new();
+    for row in table() {
+        access.insert(row.path, row.access);
+        routes = routes.route(row.path, row.methods);
+    }
+    let guard = Guard {
+        app: Arc::clone(&app),
+        access: Arc::new(access),
+    };
     routes
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(elsewhere)
+        .layer(axum::middleware::from_fn_with_state(guard, around))
         .with_state(app)
 }
 
-/// What no handler should have to think of: login, origin, tenant, safety headers, counts.
-async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let tenant = request
+#[derive(Clone)]
+struct Guard {
+    app: Arc<App>,
+    access: Arc<HashMap<&'static str, Access>>,
+}
+
+impl Guard {
+    fn access_of(&self, request: &Request) -> Access {
+        let row = request.extensions().get::<MatchedPath>();
+        if let Some(access) = row.and_then(|path| self.access.get(path.as_str())) {
+            return *access;
+        }
+        if page_of(request).is_some() {
+            Access::Open
+        } else {
+            Access::Reads
+        }
+    }
+
+    /// Name, login, origin and tenant of a request; what it came in by.
+    fn check(&self, access: Access, request: &Request) -> Result<Pass, Refusal> {
+        let (auth, headers) = (&self.app.auth, request.headers());
+        auth.check_host(headers)?;
+        let pass = match access {
+            Access::Open | Access::Login => Pass::Free,
+            Access::Reads | Access::Pages | Access::Changes => {
+                let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+                let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.0.ip());
+                auth.check(headers, self.app.proxies.client(peer, headers))?
+            }
+        };
+        let changes = match access {
+            Access::Open | Access::Reads | Access::Pages => false,
+            Access::Login | Access::Changes => ![Method::GET, Method::HEAD].contains(request.method()),
+        };
+        if changes {
+            check_origin(headers)?;
+            if tenant_of(request) != TenantId::DEFAULT {
+                return Err(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "forbidden",
+                    "this tenant is Overseer's own: it can only be read",
+                ));
+            }
+        }
+        Ok(pass)
+    }
+}
+
+fn tenant_of(request: &Request) -> TenantId {
+    request
         .extensions()
         .get::<TenantId>()
         .copied()
-        .unwrap_or(TenantId::DEFAULT);
-    request.extensions_mut().insert(tenant);
-    let path = request.uri().path();
-    let reads = request.method() == Method::GET || request.method() == Method::HEAD || read::is_read_path(path);
-    if request.method() == Method::OPTIONS && cors::is_open(path) && app.auth.check_host(request.headers()).is_ok() {
+        .unwrap_or(TenantId::DEFAULT)
+}
+
+/// What no handler should have to think of: login, origin, tenant, safety headers, counts.
+async fn around(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let app = &guard.app;
+    let access = guard.access_of(&request);
+    let page = cors::Page::of(&app.cors_origins, access == Access::Pages, request.headers());
+    if request.method() == Method::OPTIONS && access == Access::Pages && app.auth.check_host(request.headers()).is_ok()
+    {
         // a browser asks before it sends, and without credentials
-        return cors::Page::of(&app.parts.server.cors_origins, &request).preflight();
+        return page.preflight();
     }
-    let open = matches!(
-        path,
-        "/livez" | "/readyz" | "/-/healthy" | "/-/ready" | "/ping" | "/api/v1/login"
-    ) || !is_api(path);
-    let checked = app
-        .auth
-        .check_host(request.headers())
-        .and_then(|()| {
-            if open {
-                Ok(())
-            } else {
-                app.auth.check(request.headers())
-            }
-        })
-        .and_then(|()| if reads { Ok(()) } else { check_origin(request.headers()) })
-        .and_then(|()| {
-            if reads || tenant == TenantId::DEFAULT {
-                return Ok(());
-            }
-            Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "this tenant is Overseer's own: it can only be read",
-            ))
-        });
-    let page = cors::Page::of(&app.parts.server.cors_origins, &request);
-    let mut response = match checked {
-        Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+    let mut response = match guard.check(access, &request) {
+        Ok(pass) => {
+            request.extensions_mut().insert(pass);
+            next.run(request).await
+        }
+        Err(refused) => {
+            let many = refused.status == StatusCode::TOO_MANY_REQUESTS;
+            let response = refused.into_response();
+            if many { closing(response) } else { response }
+        }
     };
     page.allow(response.headers_mut());
     let class = usize::from(response.status().as_u16() / 100).min(5);
@@ -146,19 +280,13 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     response
 }
 
-fn is_api(path: &str) -> bool {
-    [
-        "/api/",
-        "/-/",
-        "/v1/",
-        "/otlp/",
-        "/write",
-        "/metrics",
-        "/federate",
-        "/ping",
-    ]
-    .iter()
-    .any(|p| path.starts_with(p))
+/// The page or file that a request asks for, if it asks for one: pages are for browsers, and below no tenant's prefix.
+fn page_of(request: &Request) -> Option<ui::Found> {
+    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    if !reads || request.extensions().get::<Prefixed>().is_some() {
+        return None;
+    }
+    ui::find(request.uri().path(), request.headers())
 }
 
 async fn wrong_method(request: Request) -> Refusal {
@@ -174,35 +302,26 @@ async fn wrong_method(request: Request) -> Refusal {
 }
 
 /// Pages and their files; everything else is not there.
-async fn elsewhere(request: Request) -> Response {
-    let path = request.uri().path();
-    if !is_api(path)
-        && (request.method() == Method::GET || request.method() == Method::HEAD)
-        && let Some(found) = ui::serve(path, request.headers())
-    {
-        return found;
+async fn elsewhere(State(app): State<Arc<App>>, request: Request) -> Response {
+    match page_of(&request) {
+        Some(found) => ui::serve(found, request.headers(), app.parts.about.version),
+        None => Refusal::not_found(format!("there is nothing at {}", shown(request.uri().path()))).into_response(),
     }
-    Refusal::not_found(format!("there is nothing at {}", shown(path))).into_response()
 }
 
 fn shown(path: &str) -> String {
     path.chars().take(120).collect()
 }
 
-/// Refuses requests whose framing two readers could understand differently, before any route sees them; the
-/// connection is closed, so that nothing behind the head is taken for a second request (RFC 9112 §6.1, §3.2).
-pub(crate) fn check_head(request: &http::Request<Incoming>) -> Option<Response> {
-    let headers = request.headers();
-    let codings: Vec<_> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
-    let complaint = if !codings.is_empty() && headers.contains_key(header::CONTENT_LENGTH) {
-        "both Transfer-Encoding and Content-Length"
-    } else if codings.len() > 1 || codings.iter().any(|c| !c.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        "a Transfer-Encoding other than one \"chunked\""
-    } else if headers.get_all(header::HOST).iter().count() > 1 {
-        "more than one Host header"
-    } else if request.version() == Version::HTTP_11 && !headers.contains_key(header::HOST) {
-        "no Host header"
-    } else if ![
+/// Refuses a request whose head is doubtful, before any route sees it; the connection is closed, so that nothing behind
+/// the head is taken for a second request.
+pub(crate) fn check_head(request: &http::Request<Incoming>, doubtful: Option<&'static str>) -> Option<Response> {
+    if let Some(why) = doubtful {
+        return Some(closing(
+            Refusal::bad_data(format!("the request has {why}")).into_response(),
+        ));
+    }
+    let known = [
         Method::GET,
         Method::HEAD,
         Method::POST,
@@ -210,16 +329,8 @@ pub(crate) fn check_head(request: &http::Request<Incoming>) -> Option<Response> 
         Method::DELETE,
         Method::OPTIONS,
         Method::PATCH,
-    ]
-    .contains(request.method())
-    {
-        return Some(closing(empty(StatusCode::NOT_IMPLEMENTED)));
-    } else {
-        return None;
-    };
-    Some(closing(
-        Refusal::bad_data(format!("the request has {complaint}")).into_response(),
-    ))
+    ];
+    (!known.contains(request.method())).then(|| closing(empty(StatusCode::NOT_IMPLEMENTED)))
 }
 
 fn closing(mut response: Response) -> Response {
@@ -228,6 +339,10 @@ fn closing(mut response: Response) -> Response {
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
+
+/// The path had a tenant's prefix.
+#[derive(Clone, Copy)]
+struct Prefixed;
 
 /// Takes `/tenants/<name>` off the path and notes the tenant; an unknown name is refused.
 pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Refusal> {
@@ -248,8 +363,41 @@ pub(crate) fn take_tenant(request: &mut http::Request<Body>) -> Result<(), Refus
         Ok(uri) => {
             *request.uri_mut() = uri;
             request.extensions_mut().insert(tenant);
+            request.extensions_mut().insert(Prefixed);
             Ok(())
         }
         Err(_) => Err(Refusal::bad_data("the path is not valid")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What pages of other origins may read is Prometheus' read API: what a row adds to it shows here.
+    #[test]
+    fn pages_of_other_origins_read_what_prometheus_has() {
+        let open: Vec<&str> = routes()
+            .into_iter()
+            .filter(|(_, access)| *access == Access::Pages)
+            .map(|(path, _)| path.strip_prefix("/api/v1/").unwrap())
+            .collect();
+        let all = "query query_range series labels label/{name}/values metadata query_exemplars format_query parse_query \
+                   targets targets/metadata scrape_pools rules alerts alertmanagers features status/buildinfo \
+                   status/config status/flags status/runtimeinfo status/tsdb status/walreplay";
+        assert_eq!(open.join(" "), all);
+    }
+
+    #[test]
+    fn what_needs_no_login_is_known() {
+        let open: Vec<&str> = routes()
+            .into_iter()
+            .filter(|(_, access)| matches!(access, Access::Open | Access::Login))
+            .map(|(path, _)| path)
+            .collect();
+        assert_eq!(
+            open.join(" "),
+            "/livez /healthz /-/healthy /readyz /-/ready /ready /health /ping /api/v1/login"
+        );
     }
 }

@@ -452,6 +452,18 @@ fn http(w: &mut Writer, app: &App) {
         &[],
         results.bytes as f64,
     );
+    let (by_header, by_login, limited) = app.auth.guesses.counts();
+    let name = "overseer_auth_failures_total";
+    w.family(name, MetricKind::Counter, "Wrong tokens, by how they were given.");
+    for (by, count) in [("header", by_header), ("login", by_login)] {
+        w.sample(name, &[("by", by)], count as f64);
+    }
+    counter(
+        w,
+        "overseer_auth_limited_total",
+        "Wrong tokens answered with 429: their address had sent many.",
+        limited,
+    );
     gauge(
         w,
         "overseer_live_pages",

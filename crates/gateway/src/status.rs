@@ -75,7 +75,7 @@ pub(crate) async fn config(State(app): State<Arc<App>>) -> Response {
 /// The settings that Prometheus has as flags, under its names.
 pub(crate) async fn flags(State(app): State<Arc<App>>) -> Response {
     let q = &app.parts.query;
-    let mut cors = app.parts.server.cors_origins.join("|");
+    let mut cors = app.cors_origins.join("|");
     if cors == "*" {
         cors = ".*".to_owned();
     }

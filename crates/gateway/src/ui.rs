@@ -23,30 +23,102 @@ const NOTICE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><
 <p>This binary was built without the UI. Run <code>cargo xtask ui</code> and build again, or use the API \
 (<a href=\"/api/v1/status/buildinfo\">/api/v1/status/buildinfo</a>) and <code>overseer query</code>.</p></html>";
 
-/// The file of a path, or the start page for the pages' own paths; `None`: there is nothing there.
-pub(crate) fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
-    let name = path.trim_start_matches('/');
-    let asset = ASSETS.iter().find(|a| a.name == name && a.name != "index.html");
-    match asset {
-        Some(asset) => Some(answer(asset, headers, name.starts_with(HASHED))),
-        None if !is_page(name) => None,
-        None => Some(match ASSETS.iter().find(|a| a.name == "index.html") {
-            Some(index) => answer(index, headers, false),
-            None => {
-                let mut r = Response::new(Body::from(NOTICE));
-                r.headers_mut().insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/html; charset=utf-8"),
-                );
-                r
-            }
-        }),
+/// A page's path.
+struct Page {
+    name: &'static str,
+    /// Whether further parts of the path belong to it, as in `/dashboards/42`.
+    deeper: bool,
+}
+
+/// The pages that `ui/src/state/route.ts` has, besides `/`.
+const PAGES: &[Page] = &[
+    Page {
+        name: "explore",
+        deeper: false,
+    },
+    Page {
+        name: "infra",
+        deeper: false,
+    },
+    Page {
+        name: "about",
+        deeper: false,
+    },
+];
+
+/// What there is at a path.
+pub(crate) enum Found {
+    File(&'static Asset),
+    /// The pages' one document.
+    Page,
+    /// The same, where no page is: it tells people so.
+    NoPage,
+    /// `/`, asked by something that is no browser.
+    Greeting,
+}
+
+/// What is shown at a path: a file to everybody, a page to those who ask for HTML.
+pub(crate) fn find(path: &str, headers: &HeaderMap) -> Option<Found> {
+    let name = path.strip_prefix('/')?;
+    if let Some(asset) = ASSETS.iter().find(|a| a.name == name && a.name != "index.html") {
+        return Some(Found::File(asset));
+    }
+    match (is_page(name, PAGES), asks_for_html(headers)) {
+        (true, true) => Some(Found::Page),
+        (false, true) if !is_api(name) => Some(Found::NoPage),
+        (true, false) if name.is_empty() => Some(Found::Greeting),
+        _ => None,
     }
 }
 
-/// Pages are single words such as `explore`; everything else is a file or nothing.
-fn is_page(name: &str) -> bool {
-    name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+fn is_page(name: &str, pages: &[Page]) -> bool {
+    let name = name.strip_suffix('/').filter(|n| !n.is_empty()).unwrap_or(name);
+    let (first, deeper) = match name.split_once('/') {
+        Some((first, _)) => (first, true),
+        None => (name, false),
+    };
+    (first.is_empty() && !deeper) || pages.iter().any(|p| p.name == first && (p.deeper || !deeper))
+}
+
+/// Paths that programs ask for, whatever they accept.
+fn is_api(name: &str) -> bool {
+    let first = name.split('/').next().unwrap_or("");
+    matches!(first, "api" | "-" | "v1" | "otlp" | "tenants" | "assets")
+}
+
+fn asks_for_html(headers: &HeaderMap) -> bool {
+    let mut kinds = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
+    kinds.any(|kind| {
+        let kind = kind.split(';').next().unwrap_or("").trim();
+        kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
+    })
+}
+
+pub(crate) fn serve(found: Found, headers: &HeaderMap, version: &str) -> Response {
+    let status = match found {
+        Found::File(asset) => return answer(asset, headers, asset.name.starts_with(HASHED)),
+        Found::Greeting => return crate::first_asked::greeting(version),
+        Found::Page => StatusCode::OK,
+        Found::NoPage => StatusCode::NOT_FOUND,
+    };
+    let mut response = match ASSETS.iter().find(|a| a.name == "index.html") {
+        Some(index) => answer(index, headers, false),
+        None => {
+            let mut r = Response::new(Body::from(NOTICE));
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            r.headers_mut().insert(header::CONTENT_TYPE, html);
+            r
+        }
+    };
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    response
 }
 
 fn answer(asset: &'static Asset, headers: &HeaderMap, immutable: bool) -> Response {
@@ -112,24 +184,4 @@ fn content_type(name: &str) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_pages_get_the_start_page() {
-        for page in ["", "explore", "infra"] {
-            assert!(is_page(page), "{page}");
-        }
-        for other in [
-            ".env",
-            ".git/config",
-            "../etc/passwd",
-            "api/v1/x",
-            "Etc",
-            "a.js",
-            "%2e%2e",
-        ] {
-            assert!(!is_page(other), "{other}");
-        }
-    }
-}
+mod tests;

@@ -221,7 +221,7 @@ mod tests {
             token_file: Some("/etc/overseer/token".into()),
             ..Config::default()
         };
-        config.server.cors_origins = vec!["https://grafana.example".into()];
+        config.server.cors_origins = Some(vec!["https://grafana.example".into()]);
         let text = yaml(&config).unwrap();
         assert_eq!(serde_saphyr::from_str::<Config>(&text).unwrap(), config, "{text}");
         let mut value = serde_json::json!({

@@ -157,7 +157,7 @@ mod tests {
         new.log.level = "debug".into();
         new.token_file = Some("/b".into());
         new.store.retention_days = Some(7);
-        new.server.cors_origins = vec!["https://user:secret@host".into()];
+        new.server.cors_origins = Some(vec!["https://user:secret@host".into()]);
         let plan = plan(&running, &new).unwrap();
         assert_eq!(plan.taken, ["log.level", "token_file"]);
         assert_eq!(plan.later, ["server.cors_origins", "store.retention_days"]);

@@ -172,6 +172,7 @@ async fn serve(
         scraper,
         live,
         slow_log: Some(data_dir.path().join("logs").join("slow-queries.jsonl")),
+        sessions: Some(data_dir.path().join("sessions.json")),
         shutdown: shutdown.clone(),
     });
     let telemetry = self_telemetry::run(

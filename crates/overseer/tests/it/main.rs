@@ -15,6 +15,7 @@ mod crash;
 mod crashtest;
 mod delete;
 mod full_disk;
+mod http;
 mod ingest;
 mod inspect;
 mod read_api;
