@@ -339,3 +339,6 @@ impl HttpBody for GuardedBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;
