@@ -1,3 +1,5 @@
+mod fresh;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use model::{
 use series::table::{SeriesLimits, SeriesTable, Session, TableFull};
 
 use crate::guard::CardinalityGuard;
+use fresh::Fresh;
 
 /// Exemplar labels in all, in bytes of names and values (OpenMetrics: 128 characters).
 const EXEMPLAR_LABEL_BYTES_MAX: usize = 512;
@@ -48,6 +51,7 @@ impl Intake {
             latest_ms: now_ms.saturating_add(self.limits.ahead_ms_max),
             now_ms,
             batch: Batch::new(tenant),
+            fresh: Fresh::default(),
             rejects: Vec::new(),
             timestamp_examples: Vec::new(),
             full: Vec::new(),
@@ -65,6 +69,9 @@ impl Intake {
         &self.table
     }
 }
+
+/// Bytes of labels of new series that are kept aside; beyond them, those with rows go into the table before the body's end.
+const FRESH_BYTES_MAX: usize = 16 << 20;
 
 /// Budgets of series told apart in one request.
 const BUDGETS_MAX: usize = 16;
@@ -135,6 +142,7 @@ pub struct Admission<'a> {
     latest_ms: i64,
     now_ms: i64,
     batch: Batch,
+    fresh: Fresh,
     rejects: Vec<Reject>,
     timestamp_examples: Vec<(SeriesId, i64)>,
     full: Vec<Full>,
@@ -153,12 +161,14 @@ struct Full {
 
 impl Admission<'_> {
     /// Ends the session; gives the batch to publish (maybe empty) and what to tell the sender.
-    pub fn finish(self) -> (Batch, Outcome) {
+    pub fn finish(mut self) -> (Batch, Outcome) {
+        self.settle();
         let Admission {
             session,
             table,
             limits,
             batch,
+            fresh,
             mut rejects,
             now_ms,
             guard,
@@ -184,7 +194,8 @@ impl Admission<'_> {
                         limits.ahead_ms_max / 1000
                     )
                 };
-                let subject = shorten(&table.labels(series).to_string());
+                let labels = fresh.labels(series).unwrap_or_else(|| table.labels(series));
+                let subject = shorten(&labels.to_string());
                 rejects.push(Reject {
                     reason: RejectReason::Timestamp,
                     subject,
@@ -211,6 +222,75 @@ impl Admission<'_> {
         self.batch.floats.series.reserve(samples);
         self.batch.floats.at_ms.reserve(samples);
         self.batch.floats.values.reserve(samples);
+    }
+
+    /// Brings new series that rows were taken of into the table. Rows of those for which there is no budget go.
+    fn settle(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(TenantId::DEFAULT));
+        let floats = &mut batch.floats;
+        let mut refused = false;
+        for series in &mut floats.series {
+            match self.settled(*series, 1) {
+                Some(id) => *series = id,
+                None => refused = true,
+            }
+        }
+        if refused {
+            let all = std::mem::take(floats);
+            for i in 0..all.len() {
+                if !Fresh::has(all.series[i]) {
+                    let start_ms = all.start_ms.get(i).copied().unwrap_or(0);
+                    floats.push(all.series[i], all.at_ms[i], all.values[i], start_ms);
+                }
+            }
+        }
+        let mut keep = |series: &mut SeriesId, samples| match self.settled(*series, samples) {
+            Some(id) => {
+                *series = id;
+                true
+            }
+            None => false,
+        };
+        batch.histograms.retain_mut(|row| keep(&mut row.series, 1));
+        batch.deltas.retain_mut(|row| keep(&mut row.series, 1));
+        batch.exemplars.retain_mut(|row| keep(&mut row.series, 0));
+        self.batch = batch;
+        self.fresh.bytes = 0;
+    }
+
+    /// The id in the table of a row's series; `None`, and `samples` are counted as refused, when there is no budget for it.
+    fn settled(&mut self, series: SeriesId, samples: u64) -> Option<SeriesId> {
+        if !Fresh::has(series) {
+            return Some(series);
+        }
+        let limits = SeriesLimits {
+            tenant: self.limits.series_max,
+            metric: self.limits.metric_series_max,
+        };
+        let session = &mut self.session;
+        let mut full = None;
+        let settled = self.fresh.settle(series, |spelling, labels| {
+            session
+                .define_spelled(spelling, labels, Some(limits))
+                .map_err(|e| full = Some(e))
+                .ok()
+        });
+        if let Some(full) = full
+            && let Some(labels) = self.fresh.labels(series)
+        {
+            let mut builder = LabelsBuilder::default();
+            for (name, value) in labels.iter() {
+                builder.push(name.as_bytes(), value.as_bytes());
+            }
+            self.refuse_series(full, &builder);
+        }
+        if settled.is_none() && samples > 0 {
+            self.lost(samples);
+        }
+        settled
     }
 
     fn note(&mut self, reason: RejectReason, subject: String, detail: String, samples: u64) {
@@ -302,7 +382,11 @@ impl Admission<'_> {
 impl SampleSink for Admission<'_> {
     #[inline]
     fn known(&mut self, raw: &[u8]) -> Option<SeriesId> {
-        self.session.known(raw)
+        let known = self.session.known(raw);
+        if known.is_some() || self.fresh.is_empty() {
+            return known;
+        }
+        self.session.spelling(raw).and_then(|s| self.fresh.find(s))
     }
 
     fn define(&mut self, raw: &[u8], labels: &mut LabelsBuilder) -> Option<SeriesId> {
@@ -318,17 +402,17 @@ impl SampleSink for Admission<'_> {
                 return None;
             }
         };
-        let limits = SeriesLimits {
-            tenant: self.limits.series_max,
-            metric: self.limits.metric_series_max,
-        };
-        match self.session.define(raw, canonical, Some(limits)) {
-            Ok(id) => Some(id),
-            Err(full) => {
-                self.refuse_series(full, labels);
-                None
-            }
+        let spelling = self.session.spelling(raw);
+        if self.table.find(self.batch.tenant, canonical).is_some()
+            && let Ok(id) = self.session.define_spelled(spelling, canonical, None)
+        {
+            return Some(id);
         }
+        let id = self.fresh.add(spelling, canonical);
+        if self.fresh.bytes > FRESH_BYTES_MAX {
+            self.settle();
+        }
+        Some(id)
     }
 
     fn lost(&mut self, samples: u64) {

@@ -705,6 +705,22 @@ impl Session<'_> {
 
     /// The series of canonical label bytes, made when it is new; `raw` (when not empty) is remembered as its spelling.
     pub fn define(&mut self, raw: &[u8], labels: &[u8], limit: Option<SeriesLimits>) -> Result<SeriesId, TableFull> {
+        let spelling = self.spelling(raw);
+        self.define_spelled(spelling, labels, limit)
+    }
+
+    /// What stands for a raw spelling in [`define_spelled`](Self::define_spelled); `None` for an empty one.
+    pub fn spelling(&self, raw: &[u8]) -> Option<u128> {
+        (!raw.is_empty()).then(|| self.table.hash.hash(self.tenant.0, raw))
+    }
+
+    /// The same as [`define`](Self::define), with what [`spelling`](Self::spelling) gave.
+    pub fn define_spelled(
+        &mut self,
+        spelling: Option<u128>,
+        labels: &[u8],
+        limit: Option<SeriesLimits>,
+    ) -> Result<SeriesId, TableFull> {
         if !matches!(&self.held, Held::Write(_, left) if *left > 0) {
             self.held = Held::Nothing;
             self.held = Held::Write(write(&self.table.spellings), TURN);
@@ -714,8 +730,7 @@ impl Session<'_> {
         };
         *left -= 1;
         let id = write(&self.table.index).intern(self.tenant, labels, limit)?;
-        if !raw.is_empty() {
-            let hash = self.table.hash.hash(self.tenant.0, raw);
+        if let Some(hash) = spelling {
             let mut place = self.place;
             match spellings.find(hash, &mut place) {
                 Some(_) => self.place = place,

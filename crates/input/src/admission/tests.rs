@@ -72,7 +72,10 @@ fn a_spelling_is_known_the_second_time() {
     let mut a = intake.admit(TenantId::DEFAULT, 0);
     assert_eq!(a.known(b"raw"), None);
     let id = a.define(b"raw", &mut labels(&[("__name__", "m")]));
-    drop(a);
+    assert_eq!(a.known(b"raw"), id, "within the body too");
+    a.float(id.unwrap(), 0, 1.0, 0);
+    let (batch, _) = a.finish();
+    let id = Some(batch.floats.series[0]);
     assert_eq!(intake.admit(TenantId::DEFAULT, 0).known(b"raw"), id);
     assert_eq!(
         intake.admit(TenantId::OVERSEER, 0).known(b"raw"),
@@ -90,7 +93,8 @@ fn a_used_up_budget_is_told_once_for_the_tenant_and_for_each_metric() {
             let mut l = LabelsBuilder::default();
             l.push(b"__name__", name);
             l.push(b"n", n.to_string().as_bytes());
-            a.define(&[n as u8], &mut l);
+            let id = a.define(&[n as u8], &mut l).unwrap();
+            a.float(id, 0, 1.0, 0);
         }
         a.finish();
         let breaches = intake.guard().breaches();
@@ -131,4 +135,66 @@ fn rejections_are_counted_beyond_the_examples() {
     let (_, outcome) = a.finish();
     assert_eq!((outcome.rejects.len(), outcome.rejected_samples), (2, 5));
     assert!(outcome.describe().ends_with("and 3 more"), "{}", outcome.describe());
+}
+
+#[test]
+fn what_is_refused_leaves_nothing_in_the_table() {
+    let intake = intake(SampleLimits {
+        metric_series_max: 3,
+        reject_examples_max: 1000,
+        ..SampleLimits::default()
+    });
+    let table = Arc::clone(intake.table());
+    let define = |a: &mut Admission<'_>, n: &str| a.define(n.as_bytes(), &mut labels(&[("__name__", "m"), ("n", n)]));
+    let empty = table.bytes();
+    for round in 0..10 {
+        let mut a = intake.admit(TenantId::DEFAULT, 0);
+        for n in 0..100 {
+            let id = define(&mut a, &format!("{round} {n}")).unwrap();
+            a.float(id, 86_400_000, 1.0, 0);
+            a.delta(id, 0, 86_400_000, 1.0);
+            let bad = Histogram {
+                count: -1.0,
+                ..Histogram::default()
+            };
+            a.histogram(id, 0, bad, 0);
+        }
+        if round % 2 == 0 {
+            // an answer that counts for nothing: a scrape over its limit
+            let id = define(&mut a, "dropped").unwrap();
+            a.float(id, 0, 1.0, 0);
+            continue;
+        }
+        let (batch, outcome) = a.finish();
+        assert!(batch.is_empty());
+        assert_eq!(outcome.rejected_samples, 300);
+        let named = outcome.describe().contains(&format!("m{{n=\"{round} 0\"}}"));
+        assert!(named, "a refused series is told by its labels");
+    }
+    assert_eq!((table.len(TenantId::DEFAULT), table.bytes()), (0, empty));
+
+    // the budget is for what is taken: the refused one between them does not count
+    let mut a = intake.admit(TenantId::DEFAULT, 0);
+    for (n, at_ms) in [
+        ("a", 0),
+        ("b", 86_400_000),
+        ("c", 0),
+        ("d", 0),
+        ("e", 0),
+        ("a", 1),
+        ("e", 1),
+    ] {
+        let id = define(&mut a, n).unwrap();
+        a.float(id, at_ms, 1.0, 5);
+    }
+    let (batch, outcome) = a.finish();
+    assert_eq!(batch.floats.at_ms, [0, 0, 0, 1]);
+    assert_eq!(batch.floats.start_ms, [5; 4]);
+    assert_eq!((outcome.samples(), outcome.rejected_samples), (4, 3));
+    assert!(
+        outcome.describe().contains("limits.metric_series_max"),
+        "{}",
+        outcome.describe()
+    );
+    assert_eq!(table.len(TenantId::DEFAULT), 3);
 }
