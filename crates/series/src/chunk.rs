@@ -167,6 +167,24 @@ pub fn read_head(bytes: &[u8]) -> Result<ChunkHead, ChunkError> {
     open(bytes).map(|(head, ..)| head)
 }
 
+/// What the chunk says that bytes begin with, and how many of them are its own. All of it is decoded.
+pub fn measure(bytes: &[u8]) -> Result<(ChunkHead, usize), ChunkError> {
+    let (head, grid, mut from) = open(bytes)?;
+    let count = head.count as usize;
+    if count > 0 {
+        let from = &mut from;
+        grid.decode(from, &mut Vec::new())?;
+        match head.kind {
+            Kind::Floats => values::decode(count, from, &mut Vec::new())?,
+            Kind::Histograms => histograms::decode(count, from, &mut Vec::new())?,
+        }
+        if head.starts {
+            times::decode_plain(count, from, &mut Vec::new())?;
+        }
+    }
+    Ok((head, bytes.len() - from.rest.len()))
+}
+
 /// Appends the chunk's samples to the buffers. On an error the buffers are as before.
 pub fn decode_floats(bytes: &[u8], at_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), ChunkError> {
     decode_floats_range(bytes, TimeRange::ALL, at_ms, values)

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use model::{Exemplar, Labels, SeriesBlock, TenantId, TimeRange};
 
 use crate::block::{
-    Block, BlockWriter, CHUNK_FULL, Chunk, Covers, Directory, Extras, Footer, MetadataEntry, Number, ReadError,
+    Block, BlockWriter, CHUNK_FULL, Chunk, Covers, Directory, Extras, Footer, MetadataEntry, Names, Number, ReadError,
     Section, block_name, day_of,
 };
 use crate::engine::{Shared, View};
@@ -109,6 +109,13 @@ fn read_failed(block: &Block) -> impl Fn(ReadError) -> Failure + '_ {
     }
 }
 
+/// What was read of a block, when nothing of it is damaged.
+fn whole<T>(block: &Block, read: Result<(T, Vec<ReadError>), ReadError>) -> Result<T, Failure> {
+    let failed = read_failed(block);
+    let (list, damage) = read.map_err(&failed)?;
+    damage.into_iter().next().map_or(Ok(list), |e| Err(failed(e)))
+}
+
 /// Merges the inputs into new blocks, durable but in no manifest yet.
 pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
     let (sets, inputs, days) = gather(job)?;
@@ -153,6 +160,13 @@ pub(crate) fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<
             0 => None,
             _ => Some(block.index(&s.indexes).map_err(&failed)?),
         };
+        // what a block lacks would be left out for good; it is served from where it is
+        let lost = (directory.lost > 0).then(|| directory.damage.first());
+        let lost = lost.or_else(|| index.as_ref().filter(|i| i.lost > 0).map(|i| i.damage.first()));
+        if let Some(e) = lost {
+            let e = e.cloned().unwrap_or(ReadError::Missing);
+            return Err(failed(e));
+        }
         let window = job.view.window(block.footer.window);
         let mut numbers: Vec<Number> = Vec::new();
         let (mut labels, mut bad) = (Vec::new(), false);
@@ -217,7 +231,8 @@ impl Merger<'_> {
                 let next = s.next_block.fetch_add(1, Relaxed);
                 self.job.made.borrow_mut().push(next);
                 let path = s.dir.join(block_name(next));
-                let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, next)
+                let (bounds, sources) = (&s.settings.bounds, self.job.inputs.len());
+                let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, next, bounds, sources)
                     .map_err(|e| Failure::Io(path.clone(), e))?;
                 e.insert(Output {
                     file,
@@ -227,6 +242,16 @@ impl Merger<'_> {
             }
         };
         if output.members.last() != Some(&place) {
+            if output.file.page_due() {
+                let names = Names {
+                    sets: &self.sets,
+                    places: &output.members,
+                };
+                output
+                    .file
+                    .end_page(&names)
+                    .map_err(|e| Failure::Io(output.path.clone(), e))?;
+            }
             output.members.push(place);
         }
         output
@@ -395,7 +420,7 @@ impl Merger<'_> {
         }
         let mut found: HashMap<(i64, u32), Vec<Exemplar>> = HashMap::new();
         for (i, input) in self.inputs.iter().enumerate() {
-            let mut list = input.block.exemplars().map_err(read_failed(&input.block))?;
+            let mut list = whole(&input.block, input.block.exemplars())?;
             if list.is_empty() {
                 continue;
             }
@@ -438,7 +463,7 @@ impl Merger<'_> {
     fn metadata(&self) -> Result<Vec<MetadataEntry>, Failure> {
         let mut newest: BTreeMap<(TenantId, String), MetadataEntry> = BTreeMap::new();
         for input in &self.inputs {
-            for entry in input.block.metadata().map_err(read_failed(&input.block))? {
+            for entry in whole(&input.block, input.block.metadata())? {
                 let key = (entry.tenant, entry.metric.clone());
                 if newest.get(&key).is_none_or(|old| old.position <= entry.position) {
                     newest.insert(key, entry);
@@ -484,10 +509,14 @@ impl Merger<'_> {
             if last_part {
                 extras.metadata = std::mem::take(&mut metadata);
             }
-            let members: Vec<u32> = output.members.iter().map(|&p| self.sets.order[p as usize]).collect();
+            let names = Names {
+                sets: &self.sets,
+                places: &output.members,
+            };
             let footer = Footer {
                 id: 0,
                 level: level.saturating_add(1),
+                head: 0,
                 covers,
                 cut_to: self.job.view.tombstones.iter().map(|t| t.position).max().unwrap_or(0),
                 replaces: self.inputs.iter().map(|i| i.block.id()).collect(),
@@ -511,7 +540,7 @@ impl Merger<'_> {
             };
             output
                 .file
-                .finish(footer, &self.sets.encode(&members), &extras)
+                .finish(footer, Some(&names), &extras)
                 .map_err(|e| Failure::Io(output.path.clone(), e))?;
         }
         self.exemplars = Some(exemplars);

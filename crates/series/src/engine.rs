@@ -36,6 +36,7 @@ use hashbrown::HashMap;
 use host::Host;
 use model::TenantId;
 
+pub use crate::block::FileBounds;
 use crate::block::MetadataEntry;
 use crate::cache::Cache;
 pub use crate::compaction::{FullPace, Pace};
@@ -45,12 +46,14 @@ use crate::retention::{RetentionClass, RollupKeep};
 use crate::table::SeriesTable;
 use crate::window::Window;
 pub use classes::{ClassReport, RollupReport};
-pub(crate) use open::{IDENTITY, read_identity};
+pub(crate) use open::{IDENTITY, read_identity, told_identity};
 use quarantine::Quarantine;
 pub use quarantine::Quarantined;
 pub(crate) use quarantine::describe;
 pub use retire::RetireReport;
 pub use scrub::ScrubStats;
+#[cfg(test)]
+pub(crate) use seal::blank_footer;
 pub use snapshot::SnapshotReport;
 pub(crate) use view::View;
 pub use weigh::Weight;
@@ -91,6 +94,8 @@ pub struct EngineSettings {
     pub retention_classes: Vec<RetentionClass>,
     /// Rollups of the series that no class fits.
     pub rollups: RollupKeep,
+    /// Bounds of the parts that files are made of.
+    pub bounds: FileBounds,
     /// Number of this owner, written with every commit.
     pub epoch: u64,
 }
@@ -113,17 +118,18 @@ impl Default for EngineSettings {
             retention_ms: None,
             retention_classes: Vec::new(),
             rollups: RollupKeep::default(),
+            bounds: FileBounds::default(),
             epoch: 0,
         }
     }
 }
 
-/// Why an engine does not start. Everything but the identity file is worked around.
+/// Why an engine does not start. No single damaged file is a reason.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "{}: {reason}. This file names the data set and cannot be rebuilt: restore it from a backup, or move the \
-         directory away to start an empty one", path.display()
+        "{}: {reason}. This file names the data set, and neither manifest tells the same: restore them from a backup, or \
+         move the directory away to start an empty one", path.display()
     )]
     Identity { path: PathBuf, reason: String },
     #[error("{}: {source}", path.display())]

@@ -5,21 +5,21 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use model::{Labels, METRIC_NAME, MatchOp, Matcher, TenantId, TimeRange};
 
-use crate::block::Directory;
+use crate::block::{Directory, FileBounds, ReadError, unpack};
 use crate::bytes::{Bytes, Malformed, put_text, put_varint};
 
-/// Bytes an index may unpack to.
-const INDEX_BYTES_MAX: usize = 1 << 30;
-/// Level of the packing: indexes are small and written once.
-const ZSTD_LEVEL: i32 = 3;
+/// Bytes of text that a page of an index may unpack to: symbols end at 32-bit places.
+const TEXT_BYTES_MAX: usize = 1 << 30;
 
 /// Values of sets that lie together: room grows by so many, so that growing never copies.
 const VALUES_PAGE: usize = 1 << 18;
@@ -34,7 +34,7 @@ struct Shape {
 #[derive(Clone, Copy)]
 struct Set {
     shape: u32,
-    page: u16,
+    page: u32,
     from: u32,
 }
 
@@ -54,14 +54,14 @@ impl Sets {
     fn values(&self, n: u32) -> &[u32] {
         let set = self.sets[n as usize];
         let from = set.from as usize;
-        &self.pages[usize::from(set.page)][from..from + self.shapes[set.shape as usize].names.len()]
+        &self.pages[set.page as usize][from..from + self.shapes[set.shape as usize].names.len()]
     }
 
     fn push(&mut self, shape: u32, values: &[u32]) -> Result<(), Malformed> {
         if self.pages.last().is_none_or(|p| p.capacity() - p.len() < values.len()) {
             self.pages.push(Vec::with_capacity(VALUES_PAGE.max(values.len())));
         }
-        let page = u16::try_from(self.pages.len() - 1).map_err(|_| Malformed)?;
+        let page = u32::try_from(self.pages.len() - 1).map_err(|_| Malformed)?;
         let Some(last) = self.pages.last_mut() else {
             return Err(Malformed);
         };
@@ -86,7 +86,10 @@ impl Sets {
 /// Collects label sets, each once, in any order.
 #[derive(Default)]
 pub(crate) struct IndexBuilder {
-    symbols: HashMap<Box<[u8]>, u32>,
+    /// Symbols by number, and their numbers by text.
+    texts: Vec<Box<[u8]>>,
+    text_bytes: usize,
+    symbols: HashTable<u32>,
     by_names: HashMap<(TenantId, Box<[u32]>), u32>,
     by_tuple: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -100,13 +103,24 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    fn symbol(&mut self, text: &[u8]) -> u32 {
-        if let Some(&n) = self.symbols.get(text) {
-            return n;
+    fn symbol(&mut self, text: &[u8]) -> Result<u32, Malformed> {
+        let hash = self.hasher.hash_one(text);
+        let texts = &self.texts;
+        if let Some(&n) = self.symbols.find(hash, |&n| *texts[n as usize] == *text) {
+            return Ok(n);
         }
-        let n = self.symbols.len() as u32;
-        self.symbols.insert(text.into(), n);
-        n
+        let n = u32::try_from(texts.len()).map_err(|_| Malformed)?;
+        self.texts.push(text.into());
+        self.text_bytes += text.len() + 4;
+        let (hasher, texts) = (&self.hasher, &self.texts);
+        let hash_of = |n: &u32| hasher.hash_one(&*texts[*n as usize]);
+        self.symbols.insert_unique(hash, n, hash_of);
+        Ok(n)
+    }
+
+    /// Bytes of the symbols so far.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// The number of a label set (canonical bytes); the same for equal ones.
@@ -123,7 +137,10 @@ impl IndexBuilder {
                 Some(&(from, to, n)) if self.last[from as usize..to as usize] == *text => Some(n),
                 _ => None,
             };
-            let n = known.unwrap_or_else(|| self.symbol(text));
+            let n = match known {
+                Some(n) => n,
+                None => self.symbol(text)?,
+            };
             if part % 2 == 0 {
                 self.names.push(n);
             } else {
@@ -145,7 +162,7 @@ impl IndexBuilder {
         if let Some(&n) = self.by_tuple.find(hash, same) {
             return Ok(n);
         }
-        let n = self.sets.sets.len() as u32;
+        let n = u32::try_from(self.sets.sets.len()).map_err(|_| Malformed)?;
         self.sets.push(shape, &self.values)?;
         let (hasher, sets) = (&self.hasher, &self.sets);
         let hash_of = |n: &u32| hasher.hash_one((sets.sets[*n as usize].shape, sets.values(*n)));
@@ -176,19 +193,12 @@ impl IndexBuilder {
 
     /// Ends the collection and puts the sets in order of tenant and canonical bytes.
     pub(crate) fn sort(self) -> SortedSets {
-        let IndexBuilder { symbols, mut sets, .. } = self;
-        let mut texts: Vec<(Vec<u8>, u32, Box<[u8]>)> = symbols
-            .into_iter()
-            .map(|(text, n)| {
-                // canonical bytes of a part begin with its length, and so does their order
-                let mut key = Vec::with_capacity(text.len() + 2);
-                put_text(&mut key, &text);
-                (key, n, text)
-            })
-            .collect();
-        texts.sort_unstable();
+        let IndexBuilder { texts, mut sets, .. } = self;
+        // canonical bytes of a part begin with its length, and so does their order
+        let mut texts: Vec<(Box<[u8]>, u32)> = (0..).zip(texts).map(|(n, text)| (text, n)).collect();
+        texts.sort_unstable_by(|(a, _), (b, _)| in_canonical_order(a, b));
         let mut rank = vec![0u32; texts.len()];
-        for (r, (_, n, _)) in texts.iter().enumerate() {
+        for (r, (_, n)) in texts.iter().enumerate() {
             rank[*n as usize] = r as u32;
         }
         let names = sets.shapes.iter_mut().flat_map(|s| s.names.iter_mut());
@@ -197,18 +207,41 @@ impl IndexBuilder {
         }
         let mut order: Vec<u32> = (0..sets.sets.len() as u32).collect();
         order.sort_unstable_by(|&a, &b| sets.compare(a, b));
+        let texts: Vec<Box<[u8]>> = texts.into_iter().map(|t| t.0).collect();
+        let metric = texts.iter().position(|t| **t == *METRIC_NAME.as_bytes());
+        let place = |s: &Shape| s.names.iter().position(|&n| Some(n as usize) == metric);
         SortedSets {
-            texts: texts.into_iter().map(|t| t.2).collect(),
+            name_places: sets.shapes.iter().map(place).collect(),
+            scratch: RefCell::new(vec![NOT_USED; texts.len()]),
+            texts,
             sets,
             order,
         }
     }
 }
 
+/// The order of the bytes that [`put_text`] makes of texts.
+fn in_canonical_order(a: &[u8], b: &[u8]) -> Ordering {
+    if a.len() == b.len() {
+        return a.cmp(b);
+    }
+    let (mut of_a, mut of_b) = (Vec::with_capacity(10), Vec::with_capacity(10));
+    put_varint(&mut of_a, a.len() as u64);
+    put_varint(&mut of_b, b.len() as u64);
+    of_a.cmp(&of_b)
+}
+
+/// In the scratch of an encoding: a symbol that the part does not use.
+const NOT_USED: u32 = u32::MAX;
+
 /// Label sets in order, ready to be written whole or in part.
 pub(crate) struct SortedSets {
     texts: Vec<Box<[u8]>>,
     sets: Sets,
+    /// Of each shape, the place of the metric's name.
+    name_places: Vec<Option<usize>>,
+    /// By symbol, all [`NOT_USED`] between two encodings.
+    scratch: RefCell<Vec<u32>>,
     /// The builder's numbers in canonical order.
     pub(crate) order: Vec<u32>,
 }
@@ -225,11 +258,39 @@ impl SortedSets {
         (shape.tenant, out)
     }
 
+    /// Cuts members into parts, each of which makes a page of an index: its text and its series stay within bounds, but for
+    /// the labels of one series.
+    pub(crate) fn pages(&self, members: &[u32], bounds: &FileBounds) -> Vec<Range<usize>> {
+        let mut pages = Vec::new();
+        let mut seen = vec![usize::MAX; self.texts.len()];
+        let (mut from, mut text) = (0, 0);
+        for (i, &n) in members.iter().enumerate() {
+            let parts = || self.sets.shape(n).names.iter().chain(self.sets.values(n));
+            let new = |page: usize, seen: &[usize]| -> usize {
+                let fresh = parts().filter(|s| seen[**s as usize] != page);
+                fresh.map(|s| self.texts[*s as usize].len() + 4).sum()
+            };
+            let more = new(from, &seen);
+            if i > from && (text + more > bounds.frame_bytes || i - from >= bounds.frame_series) {
+                pages.push(from..i);
+                (from, text) = (i, 0);
+            }
+            text += new(from, &seen);
+            parts().for_each(|s| seen[*s as usize] = from);
+        }
+        if from < members.len() {
+            pages.push(from..members.len());
+        }
+        pages
+    }
+
     /// The byte form of the sets of `members`, which are numbers of the builder in canonical order; a set's number in the
     /// bytes is its place there.
     pub(crate) fn encode(&self, members: &[u32]) -> Vec<u8> {
         let mut out = Vec::new();
-        let (symbols, number) = self.symbols_of(members);
+        let mut scratch = self.scratch.borrow_mut();
+        let number = &mut *scratch;
+        let symbols = self.symbols_of(members, number);
         put_varint(&mut out, symbols.len() as u64);
         let mut last: &[u8] = b"";
         for &s in &symbols {
@@ -241,12 +302,8 @@ impl SortedSets {
         }
         let width = if symbols.len() <= 1 << 16 { 2 } else { 4 };
         out.push(width);
-        let name_symbol = self.texts.iter().position(|t| **t == *METRIC_NAME.as_bytes());
-        // of each shape, the place of the metric's name
-        let name_places: Vec<Option<usize>> = (self.sets.shapes.iter())
-            .map(|s| s.names.iter().position(|&n| Some(n as usize) == name_symbol))
-            .collect();
-        let metric = |n: u32| name_places[self.sets.sets[n as usize].shape as usize].map(|p| self.sets.values(n)[p]);
+        let place = |n: u32| self.name_places[self.sets.sets[n as usize].shape as usize];
+        let metric = |n: u32| place(n).map(|p| self.sets.values(n)[p]);
         let shape = |n: u32| self.sets.sets[n as usize].shape;
         let same_run = |a: u32, b: u32| shape(a) == shape(b) && metric(a) == metric(b);
         let runs: Vec<&[u32]> = members.chunk_by(|&a, &b| same_run(a, b)).collect();
@@ -283,16 +340,18 @@ impl SortedSets {
         out.extend_from_slice(&columns);
         put_varint(&mut out, runs.len() as u64);
         out.extend_from_slice(&heads);
-        pack(&out)
+        for s in symbols {
+            number[s as usize] = NOT_USED;
+        }
+        out
     }
 
-    /// The symbols that members use, in order of their bytes, and the number of each symbol in that order.
-    fn symbols_of(&self, members: &[u32]) -> (Vec<u32>, Vec<u32>) {
-        let mut number = vec![u32::MAX; self.texts.len()];
+    /// The symbols that members use, in order of their bytes; `number` becomes the place of each in that order.
+    fn symbols_of(&self, members: &[u32], number: &mut [u32]) -> Vec<u32> {
         let mut symbols = Vec::new();
         for &n in members {
             for &s in self.sets.shape(n).names.iter().chain(self.sets.values(n)) {
-                if number[s as usize] == u32::MAX {
+                if number[s as usize] == NOT_USED {
                     number[s as usize] = 0;
                     symbols.push(s);
                 }
@@ -302,39 +361,8 @@ impl SortedSets {
         for (i, &s) in symbols.iter().enumerate() {
             number[s as usize] = i as u32;
         }
-        (symbols, number)
+        symbols
     }
-}
-
-/// `raw length (4 bytes)`, then the packed bytes.
-pub(crate) fn pack(raw: &[u8]) -> Vec<u8> {
-    let mut out = (raw.len() as u32).to_le_bytes().to_vec();
-    match zstd::bulk::compress(raw, ZSTD_LEVEL) {
-        Ok(packed) if packed.len() < raw.len() => out.extend_from_slice(&packed),
-        _ => {
-            out[3] |= 0x80;
-            out.extend_from_slice(raw);
-        }
-    }
-    out
-}
-
-pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut r = Bytes(bytes);
-    let head = r.u32()?;
-    let len = (head & 0x7fff_ffff) as usize;
-    if head & 0x8000_0000 != 0 {
-        return if r.0.len() == len {
-            Ok(r.0.to_vec())
-        } else {
-            Err(Malformed)
-        };
-    }
-    if len > INDEX_BYTES_MAX {
-        return Err(Malformed);
-    }
-    let raw = zstd::bulk::decompress(r.0, len).map_err(|_| Malformed)?;
-    if raw.len() == len { Ok(raw) } else { Err(Malformed) }
 }
 
 /// What is known of a symbol: nothing yet, that it is not there, that it is.
@@ -415,7 +443,7 @@ enum Verdicts {
 }
 
 impl<'m> Test<'m> {
-    fn new(index: &Index, matcher: &'m Matcher) -> Self {
+    fn new(index: &Page, matcher: &'m Matcher) -> Self {
         let negative = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
         let verdicts = match matcher.literals() {
             Some([one]) if !negative => Verdicts::Only(index.find(one)),
@@ -436,7 +464,7 @@ impl<'m> Test<'m> {
         }
     }
 
-    fn accepts(&mut self, index: &Index, symbol: u32) -> bool {
+    fn accepts(&mut self, index: &Page, symbol: u32) -> bool {
         match &mut self.verdicts {
             Verdicts::Only(wanted) => *wanted == Some(symbol),
             Verdicts::Each(all) => {
@@ -450,25 +478,28 @@ impl<'m> Test<'m> {
     }
 }
 
-/// Label sets read from bytes; a set's number is its place.
-pub(crate) struct Index {
+/// A page of an index: sets that lie together, with symbols of their own.
+struct Page {
     text: String,
     ends: Vec<u32>,
     runs: Vec<Run>,
-    len: u32,
+    /// Numbers of its sets.
+    first: u32,
+    end: u32,
+    /// Symbols of the pages before.
+    base: usize,
     bytes: usize,
 }
 
-impl Index {
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Index, Malformed> {
-        let raw = unpack(bytes)?;
-        let mut r = Bytes(&raw);
+impl Page {
+    fn decode(first: u32, raw: &[u8]) -> Result<Page, Malformed> {
+        let mut r = Bytes(raw);
         let n = r.count(2)?;
         let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(n));
         let mut last = 0..0;
         for _ in 0..n {
             let shared = r.number()? as usize;
-            if shared > last.len() || text.len() > INDEX_BYTES_MAX {
+            if shared > last.len() || text.len() > TEXT_BYTES_MAX {
                 return Err(Malformed);
             }
             let from = text.len();
@@ -495,18 +526,20 @@ impl Index {
             columns.push(column);
         }
         let text = String::from_utf8(text).map_err(|_| Malformed)?;
-        let mut index = Index {
+        let mut page = Page {
             bytes: text.len() + n * 4 + columns.iter().map(|c| c.len() * 4).sum::<usize>(),
             text,
             ends,
             runs: Vec::new(),
-            len: 0,
+            first,
+            end: first,
+            base: 0,
         };
         for _ in 0..r.count(3)? {
             let (tenant, count, labels) = (TenantId(r.number()?), r.number()?, r.count(2)?);
             let mut run = Run {
                 tenant,
-                first: index.len,
+                first: page.end,
                 count,
                 labels: Vec::with_capacity(labels),
             };
@@ -525,27 +558,31 @@ impl Index {
                 }
                 run.labels.push((name, column));
             }
-            index.bytes += size_of::<Run>() + labels * size_of::<(u32, Column)>();
-            index.len = index.len.checked_add(count).ok_or(Malformed)?;
-            index.runs.push(run);
+            page.bytes += size_of::<Run>() + labels * size_of::<(u32, Column)>();
+            page.end = page.end.checked_add(count).ok_or(Malformed)?;
+            page.runs.push(run);
         }
-        if r.is_empty() { Ok(index) } else { Err(Malformed) }
+        if r.is_empty() { Ok(page) } else { Err(Malformed) }
     }
 
-    pub(crate) fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// Tenants of the sets, each once.
-    pub(crate) fn tenants(&self) -> Vec<TenantId> {
-        let mut tenants: Vec<TenantId> = self.runs.iter().map(|r| r.tenant).collect();
-        tenants.dedup();
-        tenants
-    }
-
-    /// Bytes of memory held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Leaves out what lies outside of these numbers.
+    fn clip(&mut self, numbers: Range<u32>) {
+        self.runs.retain_mut(|run| {
+            let from = run.first.max(numbers.start);
+            let to = (run.first + run.count).min(numbers.end);
+            if from >= to {
+                return false;
+            }
+            let within = (from - run.first) as usize..(to - run.first) as usize;
+            for (_, column) in &mut run.labels {
+                if let Column::Each(cells) = column {
+                    *column = Column::Each(cells[within.clone()].into());
+                }
+            }
+            (run.first, run.count) = (from, to - from);
+            true
+        });
+        (self.first, self.end) = (self.first.max(numbers.start), self.end.min(numbers.end));
     }
 
     fn symbol(&self, n: u32) -> &str {
@@ -567,10 +604,9 @@ impl Index {
         None
     }
 
-    /// Numbers of the tenant's sets that match all matchers, ascending.
-    pub(crate) fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Vec<u32> {
+    /// Adds the numbers of the tenant's sets that match all matchers, ascending.
+    fn select(&self, tenant: TenantId, matchers: &[Matcher], found: &mut Vec<u32>) {
         let mut tests: Vec<Test<'_>> = matchers.iter().map(|m| Test::new(self, m)).collect();
-        let mut found = Vec::new();
         let mut columns: Vec<(usize, &[u32])> = Vec::new();
         'runs: for run in self.runs.iter().filter(|r| r.tenant == tenant) {
             columns.clear();
@@ -618,23 +654,14 @@ impl Index {
                 found.truncate(keep);
             }
         }
-        found
     }
 
-    /// Symbols there are.
-    pub(crate) fn symbols(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Finds the values of a label among the tenant's sets that match all matchers and for whose number `holds` says yes
-    /// (without it all are): their symbols in `known` become [`YES`]. It is asked until it says so, once for each value, and
-    /// only about those that are [`OPEN`].
-    pub(crate) fn values(
+    fn values(
         &self,
         tenant: TenantId,
         name: &str,
         matchers: &[Matcher],
-        mut holds: Option<&mut dyn FnMut(u32) -> bool>,
+        holds: &mut Option<&mut dyn FnMut(u32) -> bool>,
         known: &mut [u8],
     ) {
         let Some(name) = self.find(name) else { return };
@@ -663,7 +690,9 @@ impl Index {
             }
             return;
         }
-        for number in self.select(tenant, matchers) {
+        let mut found = Vec::new();
+        self.select(tenant, matchers, &mut found);
+        for number in found {
             if let Some(run) = self.run_of(number)
                 && let Some((_, column)) = run.labels.iter().find(|(n, _)| *n == name)
             {
@@ -672,10 +701,171 @@ impl Index {
         }
     }
 
-    /// The texts of the symbols that are known to be there, ascending.
-    pub(crate) fn texts<'i>(&'i self, known: &'i [u8]) -> impl Iterator<Item = &'i str> {
-        let there = known.iter().enumerate().filter(|(_, k)| **k == YES);
-        there.map(|(symbol, _)| self.symbol(symbol as u32))
+    fn names(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        holds: &mut dyn FnMut(u32) -> bool,
+        names: &mut BTreeSet<String>,
+    ) {
+        let mut add = |run: &Run| names.extend(run.labels.iter().map(|(name, _)| self.symbol(*name).to_owned()));
+        if matchers.is_empty() {
+            let of_tenant = self.runs.iter().filter(|r| r.tenant == tenant);
+            of_tenant
+                .filter(|r| (r.first..r.first + r.count).any(&mut *holds))
+                .for_each(add);
+            return;
+        }
+        let (mut done, mut found) = (BTreeSet::new(), Vec::new());
+        self.select(tenant, matchers, &mut found);
+        for number in found {
+            if let Some(run) = self.run_of(number).filter(|r| !done.contains(&r.first))
+                && holds(number)
+            {
+                done.insert(run.first);
+                add(run);
+            }
+        }
+    }
+
+    fn run_of(&self, number: u32) -> Option<&Run> {
+        let i = self.runs.partition_point(|r| r.first <= number).checked_sub(1)?;
+        self.runs.get(i).filter(|r| number < r.first + r.count)
+    }
+}
+
+/// Label sets read from bytes, page by page; a set's number is its place.
+#[derive(Default)]
+pub(crate) struct Index {
+    /// By number; they do not overlap.
+    pages: Vec<Page>,
+    /// Sets there are, those whose page is damaged among them.
+    len: u32,
+    symbols: usize,
+    bytes: usize,
+    /// What of it is damaged.
+    pub(crate) damage: Vec<ReadError>,
+    /// Sets whose labels are lost with that.
+    pub(crate) lost: u32,
+}
+
+impl Index {
+    /// Of one page with all sets.
+    pub(crate) fn decode(packed: &[u8]) -> Result<Index, Malformed> {
+        let mut index = Index::default();
+        index.add(0, &unpack(packed)?)?;
+        Ok(index)
+    }
+
+    /// Adds a page, whose sets have numbers from `first` on, above those of the pages before.
+    pub(crate) fn add(&mut self, first: u32, raw: &[u8]) -> Result<(), Malformed> {
+        if first < self.len {
+            return Err(Malformed);
+        }
+        let page = Page::decode(first, raw)?;
+        self.lost += first - self.len;
+        self.push(page);
+        Ok(())
+    }
+
+    fn push(&mut self, mut page: Page) {
+        page.base = self.symbols;
+        self.symbols += page.ends.len();
+        self.bytes += page.bytes;
+        self.len = self.len.max(page.end);
+        self.pages.push(page);
+    }
+
+    /// Ends a reading: so many sets there must be.
+    pub(crate) fn ends_with(&mut self, len: u32) {
+        self.lost += len.saturating_sub(self.len);
+        self.len = self.len.max(len);
+    }
+
+    /// Takes what is missing here from a page of a copy.
+    pub(crate) fn mend(&mut self, first: u32, raw: &[u8]) -> Result<(), Malformed> {
+        let end = Page::decode(first, raw)?.end.min(self.len);
+        let mut at = first;
+        while at < end {
+            let next = self.pages.partition_point(|p| p.end <= at);
+            let until = self.pages.get(next).map_or(end, |p| p.first.min(end));
+            if at < until {
+                let mut page = Page::decode(first, raw)?;
+                page.clip(at..until);
+                (page.base, self.symbols) = (self.symbols, self.symbols + page.ends.len());
+                self.bytes += page.bytes;
+                self.lost = self.lost.saturating_sub(page.end - page.first);
+                self.pages.insert(next, page);
+                at = until;
+            } else {
+                at = self.pages[next].end;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Tenants of the sets, each once.
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        let runs = self.pages.iter().flat_map(|p| &p.runs);
+        let mut tenants: Vec<TenantId> = runs.map(|r| r.tenant).collect();
+        tenants.dedup();
+        tenants
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Numbers of the tenant's sets that match all matchers, ascending.
+    pub(crate) fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Vec<u32> {
+        let mut found = Vec::new();
+        for page in &self.pages {
+            page.select(tenant, matchers, &mut found);
+        }
+        found
+    }
+
+    /// Symbols there are; one that two pages have counts twice.
+    pub(crate) fn symbols(&self) -> usize {
+        self.symbols
+    }
+
+    /// Finds the values of a label among the tenant's sets that match all matchers and for whose number `holds` says yes
+    /// (without it all are): their symbols in `known` become [`YES`]. It is asked until it says so, once for each value of
+    /// a page, and only about those that are [`OPEN`].
+    pub(crate) fn values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        mut holds: Option<&mut dyn FnMut(u32) -> bool>,
+        known: &mut [u8],
+    ) {
+        for page in &self.pages {
+            if let Some(known) = known.get_mut(page.base..page.base + page.ends.len()) {
+                page.values(tenant, name, matchers, &mut holds, known);
+            }
+        }
+    }
+
+    /// The texts of the symbols that are known to be there, ascending, each once.
+    pub(crate) fn texts<'i>(&'i self, known: &[u8]) -> Vec<&'i str> {
+        let mut texts = Vec::new();
+        for page in &self.pages {
+            let known = known.get(page.base..page.base + page.ends.len()).unwrap_or(&[]);
+            let there = known.iter().enumerate().filter(|(_, k)| **k == YES);
+            texts.extend(there.map(|(symbol, _)| page.symbol(symbol as u32)));
+        }
+        if self.pages.len() > 1 {
+            texts.sort_unstable();
+            texts.dedup();
+        }
+        texts
     }
 
     /// For each value of a label among the tenant's sets, by symbol, where in time its chunks lie.
@@ -685,22 +875,27 @@ impl Index {
         name: &str,
         directory: &Directory,
     ) -> Result<Vec<(u32, Span)>, Malformed> {
-        let Some(name) = self.find(name) else {
-            return Ok(Vec::new());
-        };
-        let mut spans: Vec<Option<Span>> = vec![None; self.ends.len()];
-        let mut runs = self.runs.iter().peekable();
+        let mut spans: Vec<Option<Span>> = vec![None; self.symbols];
+        let of_page = |p: &'_ Page| (p.base, p.find(name));
+        let all = self.pages.iter().flat_map(|p| {
+            let (base, name) = of_page(p);
+            p.runs.iter().map(move |run| (base, name, run))
+        });
+        let mut runs = all.peekable();
         let mut column = None;
         directory.each(|number, chunks| {
-            while runs.next_if(|run| run.first + run.count <= number).is_some() {
+            while runs.next_if(|(.., run)| run.first + run.count <= number).is_some() {
                 column = None;
             }
-            let Some(run) = runs.peek().filter(|run| run.tenant == tenant && run.first <= number) else {
+            let Some((base, name, run)) = runs
+                .peek()
+                .filter(|(.., run)| run.tenant == tenant && run.first <= number)
+            else {
                 return;
             };
-            let column = column.get_or_insert_with(|| run.labels.iter().find(|(n, _)| *n == name));
+            let column = column.get_or_insert_with(|| run.labels.iter().find(|(n, _)| Some(*n) == *name));
             if let Some((_, column)) = column {
-                let span = &mut spans[column.get((number - run.first) as usize) as usize];
+                let span = &mut spans[base + column.get((number - run.first) as usize) as usize];
                 for chunk in chunks {
                     Span::add(span, chunk.range());
                 }
@@ -720,40 +915,27 @@ impl Index {
         holds: &mut dyn FnMut(u32) -> bool,
         names: &mut BTreeSet<String>,
     ) {
-        let mut add = |run: &Run| names.extend(run.labels.iter().map(|(name, _)| self.symbol(*name).to_owned()));
-        if matchers.is_empty() {
-            let of_tenant = self.runs.iter().filter(|r| r.tenant == tenant);
-            of_tenant
-                .filter(|r| (r.first..r.first + r.count).any(&mut *holds))
-                .for_each(add);
-            return;
-        }
-        let mut done = BTreeSet::new();
-        for number in self.select(tenant, matchers) {
-            if let Some(run) = self.run_of(number).filter(|r| !done.contains(&r.first))
-                && holds(number)
-            {
-                done.insert(run.first);
-                add(run);
-            }
+        for page in &self.pages {
+            page.names(tenant, matchers, holds, names);
         }
     }
 
-    fn run_of(&self, number: u32) -> Option<&Run> {
-        let i = self.runs.partition_point(|r| r.first <= number).checked_sub(1)?;
-        self.runs.get(i).filter(|r| number < r.first + r.count)
+    fn page_of(&self, number: u32) -> Option<&Page> {
+        let i = self.pages.partition_point(|p| p.end <= number);
+        self.pages.get(i).filter(|p| p.first <= number)
     }
 
     pub(crate) fn tenant_of(&self, number: u32) -> Option<TenantId> {
-        self.run_of(number).map(|r| r.tenant)
+        self.page_of(number)?.run_of(number).map(|r| r.tenant)
     }
 
-    /// Appends the canonical bytes of a set; false when there is none of this number.
+    /// Appends the canonical bytes of a set; false when there is none of this number, or its labels are lost.
     pub(crate) fn write_labels(&self, number: u32, out: &mut Vec<u8>) -> bool {
-        let Some(run) = self.run_of(number) else { return false };
+        let Some(page) = self.page_of(number) else { return false };
+        let Some(run) = page.run_of(number) else { return false };
         for (name, column) in &run.labels {
-            put_text(out, self.symbol(*name).as_bytes());
-            put_text(out, self.symbol(column.get((number - run.first) as usize)).as_bytes());
+            put_text(out, page.symbol(*name).as_bytes());
+            put_text(out, page.symbol(column.get((number - run.first) as usize)).as_bytes());
         }
         true
     }

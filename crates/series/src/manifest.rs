@@ -123,6 +123,7 @@ impl State {
 
     pub(crate) fn encode(&self, realm: u64) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&realm.to_le_bytes());
         for n in [
             self.generation,
             self.epoch,
@@ -154,12 +155,8 @@ impl State {
     }
 
     pub(crate) fn decode(realm: u64, bytes: &[u8]) -> Result<State, Malformed> {
-        let (body, sum) = bytes.split_at_checked(bytes.len().saturating_sub(4)).ok_or(Malformed)?;
-        if sum.len() != 4 || checksum(realm, FILE, 0, body) != Bytes(sum).u32()? {
-            return Err(Malformed);
-        }
-        let mut r = Bytes(body);
-        if r.take(8)? != MAGIC {
+        let (of, mut r) = opened(bytes)?;
+        if of != realm {
             return Err(Malformed);
         }
         let mut state = State {
@@ -187,6 +184,25 @@ impl State {
         }
         if r.is_empty() { Ok(state) } else { Err(Malformed) }
     }
+}
+
+/// The data set that a whole manifest belongs to, and the rest of its bytes.
+fn opened(bytes: &[u8]) -> Result<(u64, Bytes<'_>), Malformed> {
+    let (body, sum) = bytes.split_at_checked(bytes.len().saturating_sub(4)).ok_or(Malformed)?;
+    let mut r = Bytes(body);
+    if r.take(8)? != MAGIC {
+        return Err(Malformed);
+    }
+    let realm = r.u64()?;
+    if checksum(realm, FILE, 0, body) != Bytes(sum).u32()? {
+        return Err(Malformed);
+    }
+    Ok((realm, r))
+}
+
+/// The data set that a manifest belongs to, when it is whole.
+pub(crate) fn realm_of(bytes: &[u8]) -> Option<u64> {
+    opened(bytes).ok().map(|(realm, _)| realm)
 }
 
 /// What was found of the two manifests.

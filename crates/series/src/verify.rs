@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use host::Host;
 
 use crate::block::{Block, block_id, block_name};
-use crate::engine::{IDENTITY, OpenError, describe, read_identity};
+use crate::engine::{IDENTITY, OpenError, describe, read_identity, told_identity};
 use crate::manifest::{self, Entry, RollupEntry};
 use crate::window::{self, window_id, window_name};
 
@@ -69,6 +69,20 @@ impl Report {
     }
 }
 
+/// Reads any bytes as each of the parts that files are made of, for finding out whether a reader panics.
+#[doc(hidden)]
+pub fn try_bytes(bytes: &[u8]) {
+    crate::block::try_bytes(bytes);
+    let mut index = crate::index::Index::default();
+    if index.add(0, bytes).is_ok() {
+        for n in 0..index.len().min(64) {
+            index.labels(n);
+        }
+    }
+    let _ = manifest::State::decode(0, bytes);
+    window::check(bytes, bytes, 0, 1, 100);
+}
+
 /// Checks the data set in `dir`, which nobody may be writing to. `bytes_done` is called with the bytes that were checked
 /// since the call before. An error means that the directory itself cannot be read.
 pub fn verify(host: &Host, dir: &Path, bytes_done: &mut dyn FnMut(u64)) -> Result<Report, OpenError> {
@@ -88,17 +102,25 @@ pub fn verify(host: &Host, dir: &Path, bytes_done: &mut dyn FnMut(u64)) -> Resul
             report.notes.push("there is no data yet".into());
             return Ok(report);
         }
-        Ok(None) => {
-            let all = "everything: without its number no other file can be checked or used";
-            report.find_file(IDENTITY, "damaged data set: the file is missing", all);
-            return Ok(report);
+        Err(e @ OpenError::Io { .. }) => return Err(e),
+        wrong => {
+            let (what, there) = match wrong {
+                Err(OpenError::Identity { reason, .. }) => (reason, true),
+                _ => ("damaged data set: the file is missing".to_owned(), false),
+            };
+            match told_identity(host, dir, &entries, there) {
+                Some((realm, from)) => {
+                    let lost = format!("nothing: {from} tells the same, and the next start writes it anew");
+                    report.find_file(IDENTITY, what, lost);
+                    realm
+                }
+                None => {
+                    let all = "everything: without its number no other file can be checked or used";
+                    report.find_file(IDENTITY, what, all);
+                    return Ok(report);
+                }
+            }
         }
-        Err(OpenError::Identity { reason, .. }) => {
-            let all = "everything: without its number no other file can be checked or used";
-            report.find_file(IDENTITY, reason, all);
-            return Ok(report);
-        }
-        Err(e) => return Err(e),
     };
     let found = manifest::read(host, dir, realm);
     for (name, why) in &found.unread {
@@ -203,22 +225,13 @@ fn check_windows(
     let mut ids: Vec<u64> = needed.keys().copied().collect();
     ids.sort_unstable();
     for id in ids {
-        let name = window_name(id);
-        match host.files.read(&dir.join(&name)) {
-            Ok(bytes) => {
-                for finding in window::check(&bytes, realm, id, needed[&id]) {
-                    report.find(finding);
-                }
-                bytes_done(bytes.len() as u64);
-            }
-            Err(e) => {
-                let lost = format!(
-                    "the labels of {} series, and with them their samples in level 0 files",
-                    needed[&id]
-                );
-                report.find_file(&name, format!("damaged data set: the file cannot be read: {e}"), lost);
-            }
+        // of one that is not there, the check tells what is lost with it
+        let read = |name: String| host.files.read(&dir.join(name)).unwrap_or_default();
+        let (bytes, copy) = (read(window_name(id)), read(window::copy_name(id)));
+        for finding in window::check(&bytes, &copy, realm, id, needed[&id]) {
+            report.find(finding);
         }
+        bytes_done((bytes.len() + copy.len()) as u64);
     }
     needed
 }

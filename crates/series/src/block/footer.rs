@@ -1,6 +1,8 @@
 use crate::bytes::{Bytes, Malformed, put_signed, put_varint};
 use crate::tombstone::Tombstone;
 
+/// Bytes of deletes that a footer repeats at most.
+const TOMBSTONE_BYTES_MAX: usize = 64 << 10;
 /// Version of the footers of rollups.
 const ROLLED: u8 = 2;
 
@@ -11,12 +13,13 @@ pub(crate) struct Covers {
     pub(crate) to: u64,
 }
 
-/// A checksummed stretch of a file.
+/// A stretch of frames of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) offset: u64,
     pub(crate) len: u64,
-    pub(crate) checksum: u32,
+    /// How many they are.
+    pub(crate) frames: u32,
 }
 
 /// What a block says about itself; enough to do without a manifest.
@@ -24,6 +27,8 @@ pub(crate) struct Section {
 pub(crate) struct Footer {
     pub(crate) id: u64,
     pub(crate) level: u8,
+    /// Bytes before the first group.
+    pub(crate) head: u64,
     pub(crate) covers: Covers,
     /// Deletes up to this position are carried out in here.
     pub(crate) cut_to: u64,
@@ -98,11 +103,29 @@ impl Footer {
         self.covers.to.max(self.cut_to)
     }
 
+    /// Leaves out of the deletes, oldest first, what would make the footer longer than it should be: of those that are left
+    /// out, the manifests tell.
+    pub(crate) fn shorten(&mut self) {
+        let mut bytes = 0;
+        let len = |t: &Tombstone| {
+            let mut out = Vec::new();
+            t.encode(&mut out);
+            out.len()
+        };
+        let keep = self.tombstones.iter().rev().take_while(|t| {
+            bytes += len(t);
+            bytes <= TOMBSTONE_BYTES_MAX
+        });
+        let keep = keep.count();
+        self.tombstones.drain(..self.tombstones.len() - keep);
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let version = if self.rolled.is_some() { ROLLED } else { 1 };
         let mut out = vec![version, self.level, u8::from(self.last_part)];
         for n in [
             self.id,
+            self.head,
             self.covers.from,
             self.covers.to,
             self.cut_to,
@@ -126,7 +149,7 @@ impl Footer {
         for s in [self.directory, self.index, self.exemplars, self.metadata] {
             put_varint(&mut out, s.offset);
             put_varint(&mut out, s.len);
-            out.extend_from_slice(&s.checksum.to_le_bytes());
+            put_varint(&mut out, u64::from(s.frames));
         }
         put_varint(&mut out, self.replaces.len() as u64);
         for &id in &self.replaces {
@@ -149,7 +172,8 @@ impl Footer {
             return Err(Malformed);
         }
         let (level, last_part) = (r.u8()?, r.u8()? == 1);
-        let (id, from, to, cut_to, part) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?, r.number()?);
+        let (id, head) = (r.varint()?, r.varint()?);
+        let (from, to, cut_to, part) = (r.varint()?, r.varint()?, r.varint()?, r.number()?);
         let (min_ms, max_ms, day) = (r.signed()?, r.signed()?, r.signed()?);
         let (window, window_len, series) = (r.varint()?, r.varint()?, r.varint()?);
         let (samples, chunks, groups) = (r.varint()?, r.varint()?, r.number()?);
@@ -158,7 +182,7 @@ impl Footer {
             *s = Section {
                 offset: r.varint()?,
                 len: r.varint()?,
-                checksum: r.u32()?,
+                frames: r.number()?,
             };
         }
         let mut replaces = Vec::new();
@@ -177,6 +201,7 @@ impl Footer {
         Ok(Footer {
             id,
             level,
+            head,
             covers: Covers { from, to },
             cut_to,
             replaces,

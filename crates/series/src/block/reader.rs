@@ -1,25 +1,29 @@
 mod check;
+mod directory;
+mod frames;
+mod salvage;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use host::{File, Files, OpenMode, Refusal};
+use host::{File, Files, OpenMode, Refusal, read_around};
 use model::{Exemplar, Labels, MetricKind, SeriesBlock, SeriesId, TenantId, TimeRange};
 
-use super::{Footer, HEADER_BYTES, MAGIC, MetadataEntry, NO_SERIES, Number, Section, TRAILER_BYTES, block_name};
+use super::frame::{Kind, Place};
+use super::group::Group;
+use super::{Footer, HEADER_BYTES, MAGIC, MetadataEntry, NO_SERIES, Number, TRAILER_BYTES, block_name};
 use crate::bytes::{Bytes, Malformed, checksum};
 use crate::cache::{Cache, Key};
 use crate::chunk::{decode_floats, decode_floats_range, decode_histograms, decode_starts, read_head};
-use crate::index::{Index, unpack};
+use crate::index::Index;
 use crate::merge;
 use crate::retention::ClassSet;
+pub(crate) use directory::{Directory, Seen};
 
 /// Bytes a footer may have.
 const FOOTER_BYTES_MAX: u64 = 16 << 20;
-/// Bytes of one directory entry: first number, place of its rows, offset, length, checksum.
-const ENTRY: usize = 24;
 
 /// Why a part of a block cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,160 +64,15 @@ impl Chunk {
     }
 }
 
-/// Series of the group looked at last that hold something of a range.
-#[derive(Default)]
-pub(crate) struct Seen {
-    group: Option<usize>,
-    numbers: Vec<Number>,
-}
-
-/// Where the chunks of each series are.
-pub(crate) struct Directory {
-    bytes: Vec<u8>,
-    groups: usize,
-}
-
-impl Directory {
-    fn parse(bytes: Vec<u8>) -> Result<Directory, Malformed> {
-        let groups = Bytes(&bytes).u32()? as usize;
-        let rows = groups.checked_mul(ENTRY).and_then(|n| n.checked_add(4));
-        if rows.is_none_or(|n| n > bytes.len()) {
-            return Err(Malformed);
-        }
-        Ok(Directory { bytes, groups })
-    }
-
-    fn entry(&self, group: usize) -> &[u8] {
-        &self.bytes[4 + group * ENTRY..4 + (group + 1) * ENTRY]
-    }
-
-    fn word(&self, group: usize, at: usize) -> u32 {
-        let e = self.entry(group);
-        u32::from_le_bytes([e[at], e[at + 1], e[at + 2], e[at + 3]])
-    }
-
-    /// (offset, length, checksum) of a group.
-    fn place(&self, group: usize) -> (u64, u32, u32) {
-        let offset = u64::from(self.word(group, 8)) | u64::from(self.word(group, 12)) << 32;
-        (offset, self.word(group, 16), self.word(group, 20))
-    }
-
-    fn rows(&self, group: usize) -> Bytes<'_> {
-        let all = &self.bytes[4 + self.groups * ENTRY..];
-        let from = self.word(group, 4) as usize;
-        let to = if group + 1 < self.groups {
-            self.word(group + 1, 4) as usize
-        } else {
-            all.len()
-        };
-        Bytes(all.get(from..to).unwrap_or(&[]))
-    }
-
-    /// Calls `each` for every series of a group in order, until it says to stop.
-    fn walk(&self, group: usize, mut each: impl FnMut(Number, &[Chunk]) -> bool) -> Result<(), Malformed> {
-        let mut r = self.rows(group);
-        let (mut number, mut min, mut offset) = (self.word(group, 0), 0i64, 0u64);
-        let mut chunks = Vec::new();
-        while !r.is_empty() {
-            number = number.checked_add(r.number()?).ok_or(Malformed)?;
-            chunks.clear();
-            for _ in 0..r.count(4)? {
-                let len = r.varint()?;
-                min = min.wrapping_add(r.signed()?);
-                let max_ms = min.wrapping_add(r.varint()? as i64);
-                let chunk = Chunk {
-                    group: group as u32,
-                    offset: u32::try_from(offset).map_err(|_| Malformed)?,
-                    len: u32::try_from(len >> 1).map_err(|_| Malformed)?,
-                    histograms: len & 1 != 0,
-                    count: r.number()?,
-                    min_ms: min,
-                    max_ms,
-                };
-                offset += len >> 1;
-                chunks.push(chunk);
-            }
-            if !each(number, &chunks) {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// The group that a series is in, if it is there at all.
-    fn group_of(&self, number: Number) -> Option<usize> {
-        let (mut low, mut high) = (0, self.groups);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.word(middle, 0) <= number {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low.checked_sub(1)
-    }
-
-    /// Appends the chunks of a series.
-    pub(crate) fn chunks(&self, number: Number, out: &mut Vec<Chunk>) -> Result<(), Malformed> {
-        let Some(group) = self.group_of(number) else {
-            return Ok(());
-        };
-        self.walk(group, |n, chunks| {
-            if n == number {
-                out.extend_from_slice(chunks);
-            }
-            n < number
-        })
-    }
-
-    /// Whether a series has a chunk that overlaps the range. What is read of a group is kept in `seen` for the next
-    /// number.
-    pub(crate) fn holds(&self, number: Number, range: TimeRange, seen: &mut Seen) -> Result<bool, Malformed> {
-        let Some(group) = self.group_of(number) else {
-            return Ok(false);
-        };
-        if seen.group != Some(group) {
-            seen.numbers.clear();
-            self.walk(group, |n, chunks| {
-                if chunks.iter().any(|c| c.range().overlaps(&range)) {
-                    seen.numbers.push(n);
-                }
-                true
-            })?;
-            seen.group = Some(group);
-        }
-        Ok(seen.numbers.binary_search(&number).is_ok())
-    }
-
-    /// Calls `each` for every series in order of its number.
-    pub(crate) fn each(&self, mut each: impl FnMut(Number, &[Chunk])) -> Result<(), Malformed> {
-        for group in 0..self.groups {
-            self.walk(group, |n, chunks| {
-                each(n, chunks);
-                true
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Groups.
-    pub(crate) fn len(&self) -> usize {
-        self.groups
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-/// An open block whose footer was found whole. Everything else is read and checked when it is asked for.
+/// An open block of which a footer was found whole. Everything else is read and checked when it is asked for.
 pub(crate) struct Block {
     pub(crate) footer: Footer,
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
     /// Retention classes of its series, once that was asked.
     pub(crate) classes: OnceLock<ClassSet>,
+    /// What was found damaged when it was opened, and could be done without.
+    pub(crate) damage: Vec<ReadError>,
     realm: u64,
     file: Arc<dyn File>,
     ids: Mutex<Option<Arc<KnownIds>>>,
@@ -255,37 +114,34 @@ impl Block {
     ) -> Result<Block, ReadError> {
         let path = dir.join(block_name(id));
         let file = files.open(&path, OpenMode::Read).map_err(failed("file", 0, 0))?;
+        Block::of_file(file, path, realm, id, known)
+    }
+
+    pub(crate) fn of_file(
+        file: Arc<dyn File>,
+        path: PathBuf,
+        realm: u64,
+        id: u64,
+        known: u64,
+    ) -> Result<Block, ReadError> {
         let len = file.len().map_err(failed("file", 0, 0))?;
         let bytes = if known > 0 { known.min(len) } else { len };
-        let damaged = || ReadError::Damaged("footer", bytes.saturating_sub(TRAILER_BYTES), TRAILER_BYTES);
-        if bytes < HEADER_BYTES + TRAILER_BYTES {
-            return Err(damaged());
-        }
-        let mut trailer = [0; TRAILER_BYTES as usize];
-        let at = bytes - TRAILER_BYTES;
-        file.read_exact_at(&mut trailer, at)
-            .map_err(failed("footer", at, TRAILER_BYTES))?;
-        let mut r = Bytes(&trailer);
-        let (len, sum) = (r.u32().map_err(|_| damaged())?, r.u32().map_err(|_| damaged())?);
-        let len = u64::from(len);
-        if r.0 != MAGIC || len > FOOTER_BYTES_MAX || len + TRAILER_BYTES + HEADER_BYTES > bytes {
-            return Err(damaged());
-        }
-        let at = at - len;
-        let mut footer = vec![0; len as usize];
-        file.read_exact_at(&mut footer, at).map_err(failed("footer", at, len))?;
-        if checksum(realm, id, at, &footer) != sum {
-            return Err(damaged());
-        }
-        let footer = Footer::decode(&footer).map_err(|_| damaged())?;
-        if footer.id != id {
-            return Err(damaged());
-        }
+        let (footer, damage) = match last_footer(&*file, realm, id, bytes) {
+            Ok(footer) => (footer, Vec::new()),
+            Err(e @ ReadError::Io(_)) => return Err(e),
+            // a file that was cut, or goes on where it should end
+            Err(e) => match first_footer(&*file, realm, id) {
+                Ok(footer) => (footer, vec![e]),
+                Err(io @ ReadError::Io(_)) => return Err(io),
+                Err(_) => return Err(e),
+            },
+        };
         Ok(Block {
             footer,
             path,
             bytes,
             classes: OnceLock::new(),
+            damage,
             realm,
             file,
             ids: Mutex::default(),
@@ -314,124 +170,203 @@ impl Block {
         TimeRange::new(self.footer.min_ms, self.footer.max_ms)
     }
 
-    fn read(&self, what: &'static str, offset: u64, len: u64, sum: u32) -> Result<Vec<u8>, ReadError> {
+    fn place(&self, offset: u64) -> Place {
+        Place {
+            realm: self.realm,
+            file: self.footer.id,
+            offset,
+        }
+    }
+
+    /// Bytes of the file, with zeros where the device gives none; whether there were such.
+    fn read(&self, what: &'static str, offset: u64, len: u64) -> Result<(Vec<u8>, bool), ReadError> {
         if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
             return Err(ReadError::Damaged(what, offset, len));
         }
         let mut bytes = vec![0; len as usize];
-        self.file
-            .read_exact_at(&mut bytes, offset)
-            .map_err(failed(what, offset, len))?;
-        if checksum(self.realm, self.footer.id, offset, &bytes) != sum {
+        let mut holes = Vec::new();
+        let read = read_around(&*self.file, &mut bytes, offset, &mut holes).map_err(failed(what, offset, len))?;
+        if read < bytes.len() {
             return Err(ReadError::Damaged(what, offset, len));
         }
-        Ok(bytes)
-    }
-
-    fn section(&self, what: &'static str, s: Section) -> Result<Vec<u8>, ReadError> {
-        self.read(what, s.offset, s.len, s.checksum)
+        Ok((bytes, !holes.is_empty()))
     }
 
     fn key(&self, part: u32) -> Key {
         (self.footer.id, part)
     }
 
+    /// Where the chunks of each series are. Where it is damaged it is made anew from the heads of the groups.
     pub(crate) fn directory(&self, cache: &Cache) -> Result<Arc<Directory>, ReadError> {
         if let Some(found) = cache.get(self.key(DIRECTORY)) {
             return Ok(found);
         }
-        let s = self.footer.directory;
-        let directory = unpack(&self.section("directory", s)?)
-            .and_then(Directory::parse)
-            .map_err(|_| ReadError::Damaged("directory", s.offset, s.len))?;
+        let mut directory = self.stored_directory()?;
+        if !directory.damage.is_empty() {
+            directory = self.directory_of_groups(directory.damage)?;
+        }
         let directory = Arc::new(directory);
         cache.insert(self.key(DIRECTORY), Arc::clone(&directory), directory.bytes());
         Ok(directory)
     }
 
+    /// The labels of a file above level 0. Where they are damaged they are taken from the copies that lie among the groups.
     pub(crate) fn index(&self, cache: &Cache) -> Result<Arc<Index>, ReadError> {
         if let Some(found) = cache.get(self.key(INDEX)) {
             return Ok(found);
         }
-        let s = self.footer.index;
-        let damaged = ReadError::Damaged("index", s.offset, s.len);
-        let index = Arc::new(Index::decode(&self.section("index", s)?).map_err(|_| damaged)?);
+        let mut index = self.stored_index()?;
+        if !index.damage.is_empty() {
+            self.mend_index(&mut index, &*self.directory(cache)?)?;
+        }
+        let index = Arc::new(index);
         cache.insert(self.key(INDEX), Arc::clone(&index), index.bytes());
         Ok(index)
     }
 
-    pub(crate) fn group(&self, directory: &Directory, group: u32, cache: &Cache) -> Result<Arc<Vec<u8>>, ReadError> {
+    pub(crate) fn group(&self, directory: &Directory, group: u32, cache: &Cache) -> Result<Arc<Group>, ReadError> {
         if let Some(found) = cache.get(self.key(group)) {
             return Ok(found);
         }
-        let (offset, len, sum) = directory.place(group as usize);
-        let bytes = Arc::new(self.read("chunks", offset, u64::from(len), sum)?);
-        cache.insert(self.key(group), Arc::clone(&bytes), bytes.len());
-        Ok(bytes)
+        let (found, holes) = self.read_group(directory, group)?;
+        let found = Arc::new(found);
+        // what the device does not give now it may give the next time
+        if !holes {
+            cache.insert(self.key(group), Arc::clone(&found), found.bytes());
+        }
+        Ok(found)
     }
 
-    /// Reads a group and holds it against its checksum; its bytes.
-    pub(crate) fn check_group(&self, directory: &Directory, group: u32) -> Result<u64, ReadError> {
-        let (offset, len, sum) = directory.place(group as usize);
-        let read = self.read("chunks", offset, u64::from(len), sum)?;
-        Ok(read.len() as u64)
+    fn read_group(&self, directory: &Directory, group: u32) -> Result<(Group, bool), ReadError> {
+        let (offset, len) = directory.place(group as usize);
+        let len = u64::from(len);
+        // of a file that was cut in it, the pieces before are whole
+        let there = self.bytes.saturating_sub(offset).min(len);
+        let (mut bytes, holes) = self.read("chunks", offset, there)?;
+        bytes.resize(len as usize, 0);
+        let damage = |holes| match holes {
+            true => ReadError::Unreadable("head of a group", offset, len),
+            false => ReadError::Damaged("head of a group", offset, len),
+        };
+        let (_, found) = Group::read(bytes, self.place(offset)).map_err(|_| damage(holes))?;
+        Ok((found, holes))
     }
 
-    /// Reads everything but the groups and holds it against its checksums; its bytes.
-    pub(crate) fn check_sections(&self) -> Result<u64, ReadError> {
+    /// Offset and length of a group.
+    #[cfg(test)]
+    pub(crate) fn place_of_group(&self, directory: &Directory, group: u32) -> (u64, u32) {
+        directory.place(group as usize)
+    }
+
+    /// Reads a group and holds it against its checksums; its bytes, and the pieces that are damaged.
+    pub(crate) fn check_group(&self, directory: &Directory, group: u32) -> Result<(u64, Vec<ReadError>), ReadError> {
+        let (offset, len) = directory.place(group as usize);
+        let (found, holes) = self.read_group(directory, group)?;
+        let mut damage: Vec<ReadError> = (found.damage())
+            .map(|(at, len)| match holes {
+                true => ReadError::Unreadable("chunks", offset + at, len),
+                false => ReadError::Damaged("chunks", offset + at, len),
+            })
+            .collect();
+        if holes && damage.is_empty() {
+            damage.push(ReadError::Unreadable("chunks", offset, u64::from(len)));
+        }
+        Ok((u64::from(len), damage))
+    }
+
+    /// Reads everything but the groups, and what lies among them, and holds it against its checksums; its bytes, and what is
+    /// damaged.
+    pub(crate) fn check_sections(&self) -> Result<(u64, Vec<ReadError>), ReadError> {
         let f = &self.footer;
-        let mut bytes = 0;
-        let all = [
-            ("directory", f.directory),
-            ("index", f.index),
-            ("exemplars", f.exemplars),
-            ("metadata", f.metadata),
-        ];
-        for (what, section) in all.into_iter().filter(|(_, s)| s.len > 0) {
-            bytes += self.section(what, section)?.len() as u64;
+        let (mut bytes, mut damage) = (0, Vec::new());
+        for (kind, section) in self.sections() {
+            damage.extend(self.frames(kind, section, &mut |_, raw| raw.map(drop))?);
+            bytes += section.len;
         }
         let len = f.encode().len() as u64 + TRAILER_BYTES;
-        let at = self.bytes.saturating_sub(len);
-        let mut end = vec![0; len as usize];
-        self.file
-            .read_exact_at(&mut end, at)
-            .map_err(failed("footer", at, len))?;
-        let mut r = Bytes(&end[(len - TRAILER_BYTES) as usize..]);
-        let sum = (r.u32(), r.u32());
-        let footer = &end[..(len - TRAILER_BYTES) as usize];
-        let whole = sum == (Ok(footer.len() as u32), Ok(checksum(self.realm, f.id, at, footer))) && r.0 == MAGIC;
-        let mut head = [0; HEADER_BYTES as usize];
-        self.file
-            .read_exact_at(&mut head, 0)
-            .map_err(failed("header", 0, HEADER_BYTES))?;
-        let (head, sum) = head.split_at(head.len() - 4);
-        if checksum(self.realm, f.id, 0, head).to_le_bytes() != sum {
-            return Err(ReadError::Damaged("header", 0, HEADER_BYTES));
+        match last_footer(&*self.file, self.realm, f.id, self.bytes) {
+            Ok(_) => bytes += len,
+            Err(e @ ReadError::Io(_)) => return Err(e),
+            Err(e) => damage.push(e),
         }
-        match whole {
-            true => Ok(bytes + len + HEADER_BYTES),
-            false => Err(ReadError::Damaged("footer", at, len)),
+        match self.check_head() {
+            Ok(()) => bytes += f.head,
+            Err(e @ ReadError::Io(_)) => return Err(e),
+            Err(e) => damage.push(e),
+        }
+        Ok((bytes, damage))
+    }
+
+    /// Holds the header and the first copy of the footer against what is known.
+    fn check_head(&self) -> Result<(), ReadError> {
+        let (bytes, holes) = self.read("header", 0, self.footer.head)?;
+        let (header, rest) =
+            bytes
+                .split_at_checked(HEADER_BYTES as usize)
+                .ok_or(ReadError::Damaged("header", 0, self.footer.head))?;
+        let whole = Header::read(header, self.realm, self.footer.id).is_some_and(|h| h == self.footer.head)
+            && rest.split_first_chunk().is_some_and(|(sum, rest)| {
+                checksum(self.realm, self.footer.id, HEADER_BYTES + 4, rest).to_le_bytes() == *sum
+            });
+        match (holes, whole) {
+            (true, _) => Err(ReadError::Unreadable("header", 0, self.footer.head)),
+            (false, true) => Ok(()),
+            (false, false) => Err(ReadError::Damaged("header", 0, self.footer.head)),
+        }
+    }
+
+    /// Whether everything but the chunks can be read, as after writing it must be.
+    pub(crate) fn prove(&self) -> Result<(), ReadError> {
+        let f = &self.footer;
+        let directory = self.stored_directory()?;
+        let mut damage = directory.damage.clone();
+        let counts = (directory.len() as u64, directory.counted());
+        if counts != (u64::from(f.groups), Some((f.series, f.chunks, f.samples))) {
+            damage.push(ReadError::Damaged("directory", f.directory.offset, f.directory.len));
+        }
+        drop(directory);
+        if f.level > 0 {
+            // page by page: the whole may be large
+            let mut sets = 0;
+            let mut page = |first: u32, raw: Result<Vec<u8>, Malformed>| {
+                let mut page = Index::default();
+                page.add(first, &raw?)?;
+                sets += u64::from(page.len() - first);
+                Ok(())
+            };
+            damage.extend(self.frames(Kind::Index, f.index, &mut page)?);
+            if sets != f.series {
+                damage.push(ReadError::Damaged("index", f.index.offset, f.index.len));
+            }
+        }
+        damage.extend(self.exemplars()?.1);
+        damage.extend(self.metadata()?.1);
+        self.check_head()?;
+        match damage.into_iter().next() {
+            Some(e) => Err(e),
+            None => Ok(()),
         }
     }
 
     /// The damage of a chunk whose checksum holds but which cannot be decoded.
-    fn bad_chunk(&self, directory: &Directory, c: &Chunk) -> ReadError {
-        let (offset, ..) = directory.place(c.group as usize);
-        ReadError::Damaged("chunk", offset + u64::from(c.offset), u64::from(c.len))
+    fn bad_chunk(&self, directory: &Directory, group: &Group, c: &Chunk) -> ReadError {
+        let (offset, _) = directory.place(c.group as usize);
+        ReadError::Damaged("chunk", offset + group.place(c), u64::from(c.len))
     }
 
     /// The bytes of a chunk within its group.
-    pub(crate) fn chunk<'g>(&self, directory: &Directory, group: &'g [u8], c: &Chunk) -> Result<&'g [u8], ReadError> {
-        group
-            .get(c.offset as usize..c.offset as usize + c.len as usize)
-            .ok_or_else(|| self.bad_chunk(directory, c))
+    pub(crate) fn chunk<'g>(&self, directory: &Directory, group: &'g Group, c: &Chunk) -> Result<&'g [u8], ReadError> {
+        group.chunk(c).map_err(|piece| match piece {
+            Some((at, len)) => ReadError::Damaged("chunks", directory.place(c.group as usize).0 + at, len),
+            None => self.bad_chunk(directory, group, c),
+        })
     }
 
     /// Appends the samples of a chunk that lie within the range.
     pub(crate) fn decode(
         &self,
         directory: &Directory,
-        group: &[u8],
+        group: &Group,
         c: &Chunk,
         range: TimeRange,
         out: &mut SeriesBlock,
@@ -440,24 +375,112 @@ impl Block {
         let before = merge::begin(out);
         append_chunk(bytes, c, range, out).map_err(|_| {
             merge::append(out, before, SeriesBlock::default());
-            self.bad_chunk(directory, c)
+            self.bad_chunk(directory, group, c)
         })
     }
 
-    pub(crate) fn exemplars(&self) -> Result<Vec<(Number, Exemplar)>, ReadError> {
-        let s = self.footer.exemplars;
-        if s.len == 0 {
-            return Ok(Vec::new());
-        }
-        parse_exemplars(&self.section("exemplars", s)?).map_err(|_| ReadError::Damaged("exemplars", s.offset, s.len))
+    /// The exemplars that can be read, and what is damaged of them.
+    pub(crate) fn exemplars(&self) -> Result<(Vec<(Number, Exemplar)>, Vec<ReadError>), ReadError> {
+        let mut list = Vec::new();
+        let damage = self.frames(Kind::Exemplars, self.footer.exemplars, &mut |_, raw| {
+            list.append(&mut parse_exemplars(&raw?)?);
+            Ok(())
+        })?;
+        Ok((list, damage))
     }
 
-    pub(crate) fn metadata(&self) -> Result<Vec<MetadataEntry>, ReadError> {
-        let s = self.footer.metadata;
-        if s.len == 0 {
-            return Ok(Vec::new());
-        }
-        parse_metadata(&self.section("metadata", s)?).map_err(|_| ReadError::Damaged("metadata", s.offset, s.len))
+    /// The metadata that can be read, and what is damaged of it.
+    pub(crate) fn metadata(&self) -> Result<(Vec<MetadataEntry>, Vec<ReadError>), ReadError> {
+        let mut list = Vec::new();
+        let damage = self.frames(Kind::Metadata, self.footer.metadata, &mut |_, raw| {
+            list.append(&mut parse_metadata(&raw?)?);
+            Ok(())
+        })?;
+        Ok((list, damage))
+    }
+}
+
+/// The footer at the end of the file.
+fn last_footer(file: &dyn File, realm: u64, id: u64, bytes: u64) -> Result<Footer, ReadError> {
+    let damaged = || ReadError::Damaged("footer", bytes.saturating_sub(TRAILER_BYTES), TRAILER_BYTES);
+    if bytes < HEADER_BYTES + TRAILER_BYTES {
+        return Err(damaged());
+    }
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    let at = bytes - TRAILER_BYTES;
+    file.read_exact_at(&mut trailer, at)
+        .map_err(failed("footer", at, TRAILER_BYTES))?;
+    let mut r = Bytes(&trailer);
+    let (len, sum) = (r.u32().map_err(|_| damaged())?, r.u32().map_err(|_| damaged())?);
+    let len = u64::from(len);
+    if r.0 != MAGIC || len > FOOTER_BYTES_MAX || len + TRAILER_BYTES + HEADER_BYTES > bytes {
+        return Err(damaged());
+    }
+    let at = at - len;
+    let mut footer = vec![0; len as usize];
+    file.read_exact_at(&mut footer, at).map_err(failed("footer", at, len))?;
+    if checksum(realm, id, at, &footer) != sum {
+        return Err(damaged());
+    }
+    let footer = Footer::decode(&footer).map_err(|_| damaged())?;
+    match footer.id == id {
+        true => Ok(footer),
+        false => Err(damaged()),
+    }
+}
+
+/// The copy of the footer at the beginning of the file, which lacks the deletes.
+fn first_footer(file: &dyn File, realm: u64, id: u64) -> Result<Footer, ReadError> {
+    let damaged = || ReadError::Damaged("header", 0, HEADER_BYTES);
+    let mut header = [0; HEADER_BYTES as usize];
+    file.read_exact_at(&mut header, 0)
+        .map_err(failed("header", 0, HEADER_BYTES))?;
+    let head = Header::read(&header, realm, id).ok_or_else(damaged)?;
+    let mut rest = vec![0; (head - HEADER_BYTES) as usize];
+    file.read_exact_at(&mut rest, HEADER_BYTES)
+        .map_err(failed("header", HEADER_BYTES, head - HEADER_BYTES))?;
+    let mut r = Bytes(&rest);
+    let sum = r.u32().map_err(|_| damaged())?;
+    if checksum(realm, id, HEADER_BYTES + 4, r.0) != sum {
+        return Err(damaged());
+    }
+    let len = r.u32().map_err(|_| damaged())?;
+    let copy = r.take(len as usize).map_err(|_| damaged())?;
+    let footer = Footer::decode(copy).map_err(|_| damaged())?;
+    match footer.id == id {
+        true => Ok(footer),
+        false => Err(damaged()),
+    }
+}
+
+/// Bytes that the part before the first group may have.
+const HEAD_BYTES_MAX: u64 = 1 << 20;
+
+/// The data set that a block says it belongs to, by its first bytes.
+pub(crate) fn header_realm(bytes: &[u8], id: u64) -> Option<u64> {
+    let (realm, file, _) = Header::parse(bytes)?;
+    (file == id).then_some(realm)
+}
+
+/// The first bytes of a block.
+struct Header;
+
+impl Header {
+    /// How many bytes lie before the first group, when this is the header of a block.
+    fn read(bytes: &[u8], realm: u64, id: u64) -> Option<u64> {
+        let (of, file, head) = Header::parse(bytes)?;
+        (of == realm && file == id).then_some(head)
+    }
+
+    /// Data set, file and bytes before the first group.
+    fn parse(bytes: &[u8]) -> Option<(u64, u64, u64)> {
+        let body = bytes.get(..HEADER_BYTES as usize - 4)?;
+        let mut r = Bytes(bytes.get(..HEADER_BYTES as usize)?);
+        let magic = r.take(8).ok()?;
+        let (realm, file, head) = (r.u64().ok()?, r.u64().ok()?, u64::from(r.u32().ok()?));
+        let whole = magic == MAGIC && checksum(realm, file, 0, body) == r.u32().ok()?;
+        let room = (HEADER_BYTES + 8..=HEAD_BYTES_MAX).contains(&head);
+        (whole && room).then_some((realm, file, head))
     }
 }
 
@@ -498,9 +521,8 @@ fn append_chunk(bytes: &[u8], c: &Chunk, range: TimeRange, out: &mut SeriesBlock
     Ok(())
 }
 
-fn parse_exemplars(bytes: &[u8]) -> Result<Vec<(Number, Exemplar)>, Malformed> {
-    let raw = unpack(bytes)?;
-    let mut r = Bytes(&raw);
+fn parse_exemplars(raw: &[u8]) -> Result<Vec<(Number, Exemplar)>, Malformed> {
+    let mut r = Bytes(raw);
     let mut list = Vec::new();
     while !r.is_empty() {
         let (number, at_ms, value) = (r.number()?, r.signed()?, f64::from_bits(r.u64()?));
@@ -510,9 +532,8 @@ fn parse_exemplars(bytes: &[u8]) -> Result<Vec<(Number, Exemplar)>, Malformed> {
     Ok(list)
 }
 
-fn parse_metadata(bytes: &[u8]) -> Result<Vec<MetadataEntry>, Malformed> {
-    let raw = unpack(bytes)?;
-    let mut r = Bytes(&raw);
+fn parse_metadata(raw: &[u8]) -> Result<Vec<MetadataEntry>, Malformed> {
+    let mut r = Bytes(raw);
     let mut list = Vec::new();
     while !r.is_empty() {
         let (tenant, position) = (TenantId(r.number()?), r.varint()?);

@@ -83,8 +83,10 @@ impl Engine {
         if retention.classes().is_empty() {
             return Ok(ClassSet::NONE.with(retention.default_class()));
         }
-        let index = match block.index(&self.shared.indexes) {
-            Ok(index) => index,
+        let index = match self.shared.index(block) {
+            // what classes the nameless series have is not known
+            Ok((index, None)) => index,
+            Ok((_, Some(_))) => return Ok(ClassSet::NONE),
             Err(ReadError::Io(e)) => return Err(io_error(&block.path)(std::io::Error::other(e))),
             Err(e) => {
                 self.shared.quarantine.block(block, &e);
@@ -238,14 +240,14 @@ impl Engine {
                 }
             }
         };
-        let directory = match block.directory(&s.indexes) {
-            Ok(directory) => directory,
+        let directory = match s.directory(block) {
+            Ok((directory, _)) => directory,
             Err(e) => return failed(e),
         };
         let index = match block.footer.level {
             0 => None,
-            _ => match block.index(&s.indexes) {
-                Ok(index) => Some(index),
+            _ => match s.index(block) {
+                Ok((index, _)) => Some(index),
                 Err(e) => return failed(e),
             },
         };

@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use host::{Host, patiently};
+use host::{Host, OpenMode, patiently};
 
 use super::found::FOUND_BYTES;
 use super::quarantine::{Quarantine, describe};
 use super::view::{Lost, Rollup, View};
 use super::{Engine, EngineSettings, MetadataMap, OpenError, OpenReport, Shared, Writer};
-use crate::block::{Block, Footer, ReadError, block_id, block_name};
+use crate::block::{Block, Footer, HEADER_BYTES, ReadError, block_id, block_name, header_realm};
 use crate::cache::Cache;
 use crate::head::{Head, SlabPool};
 use crate::manifest::{self, Entry, State};
@@ -70,22 +70,60 @@ pub(crate) fn identity_text(realm: u64) -> String {
     format!("{IDENTITY_TEXT}{number} {:08x}\n", crc32c::crc32c(number.as_bytes()))
 }
 
-/// Reads the identity file, or makes one in a directory that holds nothing of an engine.
-fn identity(host: &Host, dir: &Path) -> Result<u64, OpenError> {
-    if let Some(realm) = read_identity(host, dir)? {
-        return Ok(realm);
-    }
+/// Reads the identity file, or makes one: a new one in a directory that holds nothing of an engine; the one there was, where
+/// it is damaged or missing and other files tell it. Then also what was wrong with it.
+fn identity(host: &Host, dir: &Path) -> Result<(u64, Option<String>), OpenError> {
+    let (reason, there) = match read_identity(host, dir) {
+        Ok(Some(realm)) => return Ok((realm, None)),
+        Ok(None) => ("missing, while there are files that belong to it".to_owned(), false),
+        Err(OpenError::Identity { reason, .. }) => (reason, true),
+        Err(e) => return Err(e),
+    };
     let path = dir.join(IDENTITY);
     let entries = host.files.list(dir).map_err(io_at(dir))?;
     let ours = |n: &str| block_id(n).is_some() || window_id(n).is_some() || manifest::NAMES.contains(&n);
-    if entries.iter().any(|e| ours(&e.name)) {
-        return Err(refuse(&path, "missing, while there are files that belong to it"));
+    let set_up = |realm| host.files.write_atomic(&path, identity_text(realm).as_bytes());
+    if !entries.iter().any(|e| ours(&e.name)) {
+        if there {
+            return Err(refuse(&path, &reason));
+        }
+        let realm = host.random.u64();
+        set_up(realm).map_err(io_at(&path))?;
+        return Ok((realm, None));
     }
-    let realm = host.random.u64();
-    host.files
-        .write_atomic(&path, identity_text(realm).as_bytes())
-        .map_err(io_at(&path))?;
-    Ok(realm)
+    let Some((realm, from)) = told_identity(host, dir, &entries, there) else {
+        return Err(refuse(&path, &reason));
+    };
+    // it is found in the same way the next time
+    if let Err(error) = set_up(realm) {
+        tracing::warn!(path = %path.display(), %error, "the identity file could not be written anew");
+    }
+    Ok((
+        realm,
+        Some(format!("{reason}; {from} tells the same, and it is written anew")),
+    ))
+}
+
+/// The data set's number as other files have it: a manifest, or the head of a block. That only where there is a damaged
+/// identity file: what has neither that nor a manifest may be half of a restored backup.
+pub(crate) fn told_identity(host: &Host, dir: &Path, entries: &[host::Entry], there: bool) -> Option<(u64, String)> {
+    for name in manifest::NAMES {
+        let realm = host
+            .files
+            .read(&dir.join(name))
+            .ok()
+            .and_then(|b| manifest::realm_of(&b));
+        if let Some(realm) = realm {
+            return Some((realm, name.to_owned()));
+        }
+    }
+    let blocks = entries.iter().filter_map(|e| Some((&e.name, block_id(&e.name)?)));
+    blocks.filter(|_| there).find_map(|(name, id)| {
+        let file = host.files.open(&dir.join(name), OpenMode::Read).ok()?;
+        let mut head = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut head, 0).ok()?;
+        Some((header_realm(&head, id)?, name.clone()))
+    })
 }
 
 impl Engine {
@@ -97,12 +135,15 @@ impl Engine {
         table: Arc<SeriesTable>,
     ) -> Result<(Engine, OpenReport), OpenError> {
         host.files.create_dir_all(dir).map_err(io_at(dir))?;
-        let realm = identity(&host, dir)?;
+        let (realm, wrong) = identity(&host, dir)?;
         // a process that was killed may have left renames that only the page cache knows
         host.files.sync_dir(dir).map_err(io_at(dir))?;
         let names = host.files.list(dir).map_err(io_at(dir))?;
         let found = manifest::read(&host, dir, realm);
         let quarantine = Quarantine::default();
+        if let Some(detail) = wrong {
+            quarantine.add(IDENTITY, detail, 0, 0);
+        }
         for (name, why) in &found.unread {
             // readable again, it would be taken for newer than what is committed from here on
             let aside = format!("{name}.unread");
@@ -132,6 +173,14 @@ impl Engine {
         let tries = Cell::new(OPEN_TRIES);
         let open = |id, bytes| loop {
             match Block::open(&host.files, dir, realm, id, bytes) {
+                Ok(block) => {
+                    for e in &block.damage {
+                        let (detail, offset, len) = describe(e);
+                        let detail = format!("{detail}; the copy at the file's head is used");
+                        quarantine.add(&block_name(id), detail, offset, len);
+                    }
+                    return Ok(block);
+                }
                 Err(ReadError::Io(_)) if tries.get() > 0 => {
                     tries.set(tries.get() - 1);
                     host.clock.sleep(OPEN_WAIT);
@@ -409,8 +458,12 @@ fn load_windows(
             let detail = format!("{what}: the labels of {lost} of {len} series are lost");
             quarantine.add(&name, detail, 0, 0);
         }
+        for name in &window.mended {
+            let detail = "damaged or missing series file: its twin was whole, and it is written anew; nothing is lost";
+            quarantine.add(name, detail.to_owned(), 0, 0);
+        }
         let window = Arc::new(window);
-        if lost == 0 && missing.iter().all(|l| l.entry.level > 0) {
+        if lost == 0 && window.whole && missing.iter().all(|l| l.entry.level > 0) {
             current = Some(Arc::clone(&window));
         }
         windows.push(window);
@@ -421,10 +474,10 @@ fn load_windows(
 fn read_metadata(blocks: &[Arc<Block>], quarantine: &Quarantine) -> MetadataMap {
     let mut map = MetadataMap::new();
     for block in blocks {
-        let list = block.metadata().unwrap_or_else(|e| {
-            quarantine.block(block, &e);
-            Vec::new()
-        });
+        let (list, damage) = block.metadata().unwrap_or_else(|e| (Vec::new(), vec![e]));
+        for e in &damage {
+            quarantine.block(block, e);
+        }
         for entry in list {
             let key = (entry.tenant, entry.metric.clone());
             if map.get(&key).is_none_or(|old| old.position <= entry.position) {

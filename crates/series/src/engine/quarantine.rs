@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::EngineError;
-use crate::block::{Block, ReadError, block_name};
+use super::{EngineError, Shared};
+use crate::block::{Block, Directory, ReadError, block_name};
+use crate::index::Index;
 
 /// Damages remembered one by one; further ones are only logged.
 const LISTED_MAX: usize = 1000;
@@ -84,6 +85,46 @@ impl Quarantine {
         let name = block_name(block.id());
         let (detail, offset, len) = describe(error);
         self.add(&name, detail, offset, len)
+    }
+}
+
+impl Shared {
+    /// A block's index, and a warning for answers where labels are lost. What is damaged and stored twice is noted only.
+    pub(super) fn index(&self, block: &Block) -> Result<(Arc<Index>, Option<String>), ReadError> {
+        let index = block.index(&self.indexes)?;
+        let lost = (index.lost > 0).then(|| {
+            let all = block.footer.series;
+            format!(
+                "the labels of {} of {all} series are lost, and with them their samples",
+                index.lost
+            )
+        });
+        let warning = self.note(block, &index.damage, lost);
+        Ok((index, warning))
+    }
+
+    /// A block's directory, and a warning for answers where chunks are lost.
+    pub(super) fn directory(&self, block: &Block) -> Result<(Arc<Directory>, Option<String>), ReadError> {
+        let directory = block.directory(&self.indexes)?;
+        let all = block.footer.chunks;
+        let lost = (directory.lost > 0).then(|| format!("{} of {all} chunks are lost", directory.lost));
+        let warning = self.note(block, &directory.damage, lost);
+        Ok((directory, warning))
+    }
+
+    fn note(&self, block: &Block, damage: &[ReadError], lost: Option<String>) -> Option<String> {
+        let mut warning = None;
+        for e in damage {
+            let (detail, offset, len) = describe(e);
+            let what = lost
+                .as_deref()
+                .unwrap_or("nothing is lost: it is made anew from the rest of the file");
+            let text = self
+                .quarantine
+                .add(&block_name(block.id()), format!("{detail}; {what}"), offset, len);
+            warning.get_or_insert(text);
+        }
+        warning.filter(|_| lost.is_some())
     }
 }
 

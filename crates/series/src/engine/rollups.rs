@@ -14,7 +14,9 @@ use super::compact::{Compactor, blocked};
 use super::seal::{Change, blank_footer};
 use super::view::{Rollup, View};
 use super::{CompactReport, Engine, EngineError, Shared, io_error};
-use crate::block::{Block, BlockWriter, Chunk, Covers, DAY_MS, Extras, Footer, ReadError, RolledFrom, block_name};
+use crate::block::{
+    Block, BlockWriter, Chunk, Covers, DAY_MS, Extras, Footer, Names, ReadError, RolledFrom, block_name,
+};
 use crate::cache::Cache;
 use crate::compaction::{Failure, Input, Job, PACE_BYTES, Pace, gather};
 use crate::index::SortedSets;
@@ -256,7 +258,7 @@ impl Engine {
                 }
                 for output in outputs {
                     let columns = roll(&block, output.from.resolution);
-                    output.series(place, &columns)?;
+                    output.series(place, &columns, &reader.sets)?;
                 }
                 Ok(())
             },
@@ -278,7 +280,7 @@ impl Engine {
                 if let Some(mut columns) = reader.columns(place)? {
                     columns.cut(cuts.first().map_or(&[], |c| c), old.from.resolution);
                     if !columns.is_empty() {
-                        outputs[0].series(place, &columns)?;
+                        outputs[0].series(place, &columns, &reader.sets)?;
                     }
                 }
                 Ok(())
@@ -620,7 +622,10 @@ struct Output {
 impl Output {
     fn create(s: &Shared, id: u64, from: RolledFrom) -> Result<Output, Failure> {
         let path = s.dir.join(block_name(id));
-        let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, id).map_err(|e| Failure::Io(path.clone(), e))?;
+        let sources = from.sources.len();
+        let bounds = &s.settings.bounds;
+        let file = BlockWriter::create(&s.host.files, &s.dir, s.realm, id, bounds, sources)
+            .map_err(|e| Failure::Io(path.clone(), e))?;
         Ok(Output {
             file,
             path,
@@ -629,7 +634,16 @@ impl Output {
         })
     }
 
-    fn series(&mut self, place: u32, columns: &Columns) -> Result<(), Failure> {
+    fn series(&mut self, place: u32, columns: &Columns, sets: &SortedSets) -> Result<(), Failure> {
+        if self.file.page_due() {
+            let names = Names {
+                sets,
+                places: &self.members,
+            };
+            self.file
+                .end_page(&names)
+                .map_err(|e| Failure::Io(self.path.clone(), e))?;
+        }
         self.members.push(place);
         self.file
             .series(self.members.len() as u32 - 1)
@@ -641,13 +655,16 @@ impl Output {
     }
 
     fn finish(self, footer: Footer, sets: &SortedSets) -> Result<(), Failure> {
-        let members: Vec<u32> = self.members.iter().map(|&p| sets.order[p as usize]).collect();
+        let names = Names {
+            sets,
+            places: &self.members,
+        };
         let footer = Footer {
             rolled: Some(self.from),
             ..footer
         };
         self.file
-            .finish(footer, &sets.encode(&members), &Extras::default())
+            .finish(footer, Some(&names), &Extras::default())
             .map_err(|e| Failure::Io(self.path, e))?;
         Ok(())
     }

@@ -97,18 +97,26 @@ impl Engine {
             return None;
         };
         inner.done = block.id();
-        let bytes = self.scrubbed(block, block.check_sections());
+        let mut bytes = self.scrubbed(block, block.check_sections());
         // read past the cache: what it has was read before
         match block.directory(&Cache::new(0)) {
-            Ok(directory) => inner.block = Some((Arc::clone(block), directory, 0)),
+            Ok(directory) => {
+                bytes += self.scrubbed(block, block.check_between(&directory));
+                inner.block = Some((Arc::clone(block), directory, 0));
+            }
             Err(e) => drop(self.scrubbed(block, Err(e))),
         }
         Some(bytes)
     }
 
-    fn scrubbed(&self, block: &Block, checked: Result<u64, ReadError>) -> u64 {
+    fn scrubbed(&self, block: &Block, checked: Result<(u64, Vec<ReadError>), ReadError>) -> u64 {
         match checked {
-            Ok(bytes) => bytes.max(1),
+            Ok((bytes, damage)) => {
+                for e in &damage {
+                    self.shared.quarantine.block(block, e);
+                }
+                bytes.max(1)
+            }
             // for a reason that passes: the next round sees
             Err(ReadError::Io(error)) => {
                 tracing::warn!(file = %block.path.display(), error, "a check could not read");
@@ -146,17 +154,26 @@ impl Engine {
                 .map(|b| &b.footer)
                 .filter(|f| f.level == 0 && f.window == w.id);
             let len = named.map(|f| f.window_len).max().unwrap_or(0);
-            match read_file_around(&*host.files, &*host.clock, w.path()) {
-                Ok((content, _)) => {
-                    bytes += content.len() as u64;
-                    for f in window::check(&content, s.realm, w.id, len) {
-                        s.quarantine
-                            .add(&name, format!("{}: {}", f.what, f.lost), f.offset, f.len);
+            let mut read = |name: &str, path: &std::path::Path| {
+                match read_file_around(&*host.files, &*host.clock, path) {
+                    Ok((content, _)) => {
+                        bytes += content.len() as u64;
+                        return content;
                     }
+                    // a commit dropped it
+                    Err(_) if s.view().window(w.id).is_none() => {}
+                    Err(e) => drop(s.quarantine.add(name, format!("cannot be read: {e}"), 0, 0)),
                 }
-                // a commit dropped it
-                Err(_) if s.view().window(w.id).is_none() => {}
-                Err(e) => drop(s.quarantine.add(&name, format!("cannot be read: {e}"), 0, 0)),
+                Vec::new()
+            };
+            let content = read(&name, w.path());
+            let copy = read(&window::copy_name(w.id), &w.copy_path());
+            if s.view().window(w.id).is_none() {
+                continue;
+            }
+            for f in window::check(&content, &copy, s.realm, w.id, len) {
+                s.quarantine
+                    .add(&f.file, format!("{}: {}", f.what, f.lost), f.offset, f.len);
             }
         }
         bytes

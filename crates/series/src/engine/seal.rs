@@ -16,10 +16,11 @@ use crate::window::Window;
 const WINDOW_MS: u64 = 2 * 60 * 60 * 1000;
 
 /// A footer of what is not known yet.
-pub(super) fn blank_footer() -> Footer {
+pub(crate) fn blank_footer() -> Footer {
     Footer {
         id: 0,
         level: 0,
+        head: 0,
         covers: Covers { from: 0, to: 0 },
         cut_to: 0,
         replaces: Vec::new(),
@@ -132,7 +133,7 @@ impl Engine {
         };
         let s = &self.shared;
         window
-            .add(&*s.host.files, s.realm, &s.table, ids)
+            .add(&*s.host.files, s.realm, &s.table, ids, &s.settings.bounds)
             .map_err(io_error(window.path()))?;
         writer.window = Some(Arc::clone(&window));
         Ok(window)
@@ -147,14 +148,15 @@ impl Engine {
         let mut numbered: Vec<(u32, SeriesId)> = Vec::with_capacity(ids.len());
         window.numbers_of(&ids, |i, n| numbered.push((n, ids[i])));
         numbered.sort_unstable();
-        let mut file = BlockWriter::create(&s.host.files, &s.dir, s.realm, id).map_err(io_error(&path))?;
+        let mut file =
+            BlockWriter::create(&s.host.files, &s.dir, s.realm, id, &s.settings.bounds, 0).map_err(io_error(&path))?;
         let mut extras = Extras::default();
         let mut block = SeriesBlock::default();
         for (number, id) in numbered {
             block.clear();
             head.read(id, Mark::ALL, TimeRange::ALL, &mut block);
             if !block.is_empty() {
-                file.series(number).map_err(io_error(&path))?;
+                file.series_of_window(number).map_err(io_error(&path))?;
                 file.samples(&block);
             }
             extras
@@ -180,7 +182,7 @@ impl Engine {
             tombstones: s.view().told_tombstones(),
             ..blank_footer()
         };
-        let done = file.finish(footer, &[], &extras).map_err(io_error(&path));
+        let done = file.finish(footer, None, &extras).map_err(io_error(&path));
         done.and_then(|_| self.open_new(id))
             .inspect_err(|_| writer.garbage.push(path.clone()))
     }
@@ -298,6 +300,7 @@ impl Engine {
                 let keep = used.contains(&w.id);
                 if !keep {
                     dropped.push(w.path().to_owned());
+                    dropped.push(w.copy_path());
                 }
                 keep
             });

@@ -156,15 +156,15 @@ impl Source {
         self.block.footer.settled()
     }
 
-    /// Exemplars of the selection's entries; none when they are damaged.
+    /// Exemplars of the selection's entries, without those that are damaged.
     pub(super) fn exemplars(&self, shared: &Shared) -> Vec<(usize, model::Exemplar)> {
         if self.block.footer.exemplars.len == 0 {
             return Vec::new();
         }
-        let list = self.block.exemplars().unwrap_or_else(|e| {
-            shared.quarantine.block(&self.block, &e);
-            Vec::new()
-        });
+        let (list, damage) = self.block.exemplars().unwrap_or_else(|e| (Vec::new(), vec![e]));
+        for e in &damage {
+            shared.quarantine.block(&self.block, e);
+        }
         let entry: hashbrown::HashMap<Number, usize> = self.column.iter().enumerate().map(|(i, &n)| (n, i)).collect();
         list.into_iter()
             .filter_map(|(n, e)| Some((*entry.get(&n).filter(|_| n != NONE)?, e)))
@@ -221,8 +221,11 @@ impl Selection {
         if let Some(found) = source.directory.get() {
             return Ok(found.clone());
         }
-        let found = match source.block.directory(&self.shared.indexes) {
-            Ok(d) => Some(d),
+        let found = match self.shared.directory(&source.block) {
+            Ok((d, lost)) => {
+                lost.into_iter().for_each(|text| self.warn(text));
+                Some(d)
+            }
             Err(e) => {
                 self.failed(&source.block, &e)?;
                 None
@@ -708,8 +711,13 @@ impl Engine {
         let matchers: Vec<model::Matcher> = labels.iter().map(|(n, v)| model::Matcher::equal(n, v)).collect();
         let mut sources = view.sources_of_windows(&[id], |_| true);
         for block in view.blocks.iter().filter(|b| b.footer.level > 0) {
-            let index = match block.index(&self.shared.indexes) {
-                Ok(index) => index,
+            let index = match self.shared.index(block) {
+                Ok((index, lost)) => {
+                    if let Some(what) = lost {
+                        doubted(block.footer.max_ms, what);
+                    }
+                    index
+                }
                 Err(ReadError::Io(e)) => return Err(SourceError::Io(format!("{}: {e}", block.path.display()))),
                 Err(e) => {
                     doubted(block.footer.max_ms, self.shared.quarantine.block(block, &e));

@@ -7,7 +7,7 @@ use super::open::identity_text;
 use super::{Engine, EngineError, IDENTITY, io_error};
 use crate::block::block_name;
 use crate::manifest::{NAMES, State};
-use crate::window::window_name;
+use crate::window::{copy_name, window_name};
 
 /// Bytes copied at once.
 const PIECE: usize = 1 << 20;
@@ -58,8 +58,7 @@ impl Engine {
                 Err(e) => return Err(io_error(&new)(e)),
             }
         }
-        for id in windows {
-            let name = window_name(id);
+        for name in windows.iter().flat_map(|&id| [window_name(id), copy_name(id)]) {
             match self.copy(&s.dir.join(&name), &to.join(&name)) {
                 Ok(bytes) => report.add(bytes),
                 Err(e) if absent(&e) => report.missing.push(name),
@@ -67,6 +66,8 @@ impl Engine {
             }
         }
         drop(writer);
+        // with a manifest it is a data set: all else is there before
+        files.sync_dir(to).map_err(io_error(to))?;
         for (n, name) in NAMES.into_iter().enumerate() {
             let path = to.join(name);
             let state = State {

@@ -140,8 +140,12 @@ impl Engine {
         let mut bytes = Vec::new();
         for (block, rollup) in above() {
             budget.check()?;
-            let index = match block.index(&self.shared.indexes) {
-                Ok(index) => index,
+            let index = match self.shared.index(block) {
+                Ok((index, lost)) => {
+                    // of rollups, the samples are there
+                    warnings.extend(lost.filter(|_| rollup.is_none_or(|r| r.alone)));
+                    index
+                }
                 // the samples are there
                 Err(e) if rollup.is_some_and(|r| !r.alone) => {
                     if !matches!(e, ReadError::Io(_)) {

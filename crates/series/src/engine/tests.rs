@@ -1,3 +1,4 @@
+mod bounds;
 mod classes;
 mod crash;
 pub(crate) mod damage;

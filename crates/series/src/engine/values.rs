@@ -27,7 +27,7 @@ struct File<'a> {
 }
 
 /// Adds the texts (ascending) that a list (ascending, each once) lacks.
-fn add_missing<'t>(list: &mut Vec<String>, texts: impl Iterator<Item = &'t str>) {
+fn add_missing<'t>(list: &mut Vec<String>, texts: impl IntoIterator<Item = &'t str>) {
     let (mut at, before) = (0, list.len());
     for text in texts {
         while at < before && list[at].as_str() < text {
@@ -193,20 +193,27 @@ impl Engine {
                 continue;
             }
             let whole = range.start_ms <= block.footer.min_ms && block.footer.max_ms <= range.end_ms;
-            let parts = block.index(&self.shared.indexes).and_then(|index| {
+            let parts = self.shared.index(block).and_then(|(index, lost)| {
+                let mut told: Vec<String> = lost.into_iter().collect();
                 let directory = if whole {
                     None
                 } else {
-                    Some(block.directory(&self.shared.indexes)?)
+                    let (directory, lost) = self.shared.directory(block)?;
+                    told.extend(lost);
+                    Some(directory)
                 };
-                Ok(File {
+                let file = File {
                     block,
                     index,
                     directory,
-                })
+                };
+                Ok((file, told))
             });
             let file = match parts {
-                Ok(file) => file,
+                Ok((file, told)) => {
+                    warnings.extend(told);
+                    file
+                }
                 Err(ReadError::Io(e)) => return Err(SourceError::Io(format!("{}: {e}", block.path.display()))),
                 Err(e) => {
                     warnings.insert(self.shared.quarantine.block(block, &e));

@@ -4,6 +4,7 @@ use crate::block::Section;
 fn footer(id: u64, replaces: &[u64], part: u32, last_part: bool) -> Footer {
     Footer {
         id,
+        head: 512,
         level: 0,
         covers: Covers { from: id, to: id + 1 },
         cut_to: 0,

@@ -1,16 +1,17 @@
 //! Reads all of a series file that counts.
 
-use super::{FILE_SPACE, HEADER, MAGIC, header, window_name};
+use super::{FILE_SPACE, HEADER, MAGIC, copy_name, header, window_name};
 use crate::bytes::checksum;
 use crate::index::Index;
 use crate::verify::Finding;
 
-/// Checks the sections of the first `len` series in a window's file. What lies behind them was never committed.
-pub(crate) fn check(bytes: &[u8], realm: u64, id: u64, len: u64) -> Vec<Finding> {
+/// Checks the sections of the first `len` series in a window's file, or in its copy, which is called `name`. What lies behind
+/// them was never committed.
+fn check_one(name: &str, bytes: &[u8], realm: u64, id: u64, len: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |offset: usize, len: usize, what: &str, lost: String| {
         findings.push(Finding {
-            file: window_name(id),
+            file: name.to_owned(),
             offset: offset as u64,
             len: len as u64,
             what: what.to_owned(),
@@ -65,5 +66,18 @@ pub(crate) fn check(bytes: &[u8], realm: u64, id: u64, len: u64) -> Vec<Finding>
         let rest = bytes.len().saturating_sub(at);
         found(at, rest, "damaged, cut or missing from here on", names(len - next));
     }
+    findings
+}
+
+/// Checks a window's file and its copy: what is damaged in one of them only costs nothing.
+pub(crate) fn check(bytes: &[u8], copy: &[u8], realm: u64, id: u64, len: u64) -> Vec<Finding> {
+    let mut findings = check_one(&window_name(id), bytes, realm, id, len);
+    let mut of_copy = check_one(&copy_name(id), copy, realm, id, len);
+    if findings.is_empty() || of_copy.is_empty() {
+        for finding in findings.iter_mut().chain(&mut of_copy) {
+            finding.lost = "nothing: its twin is whole".to_owned();
+        }
+    }
+    findings.append(&mut of_copy);
     findings
 }

@@ -2,9 +2,8 @@
 
 use model::{SeriesBlock, TimeRange};
 
-use super::{Block, Chunk, Directory, ReadError};
-use crate::block::{HEADER_BYTES, MAGIC, Number, TRAILER_BYTES};
-use crate::bytes::checksum;
+use super::{Block, Chunk, Directory, Group, ReadError};
+use crate::block::{Number, TRAILER_BYTES};
 use crate::cache::Cache;
 use crate::chunk::{read_head, stats_of};
 use crate::verify::Finding;
@@ -53,13 +52,25 @@ impl Block {
         let mut checked = Checked::default();
         let f = &self.footer;
         let everything = || format!("{} samples of {} series", f.samples, f.series);
-        self.check_header(&mut checked);
-        bytes_done(HEADER_BYTES + TRAILER_BYTES);
+        self.check_ends(&mut checked);
+        bytes_done(f.head + TRAILER_BYTES);
         let none = Cache::new(0);
         let mut names = names;
         if f.level > 0 {
             match self.index(&none) {
-                Ok(index) if u64::from(index.len()) == f.series => names = Some(f.series),
+                Ok(index) if u64::from(index.len()) == f.series => {
+                    names = Some(f.series);
+                    let lost = match index.lost {
+                        0 => "nothing: the copies among the chunks tell the same".to_owned(),
+                        lost => format!(
+                            "the labels of {lost} of {} series, and with them their samples",
+                            f.series
+                        ),
+                    };
+                    for e in &index.damage {
+                        checked.failed(self, e, lost.clone());
+                    }
+                }
                 Ok(index) => {
                     let what = format!("index of {} series, the footer says {}", index.len(), f.series);
                     checked.found(self, f.index.offset, f.index.len, what, everything());
@@ -68,14 +79,40 @@ impl Block {
             }
         }
         let mut end = match self.directory(&none) {
-            Ok(directory) => self.check_groups(&directory, names, &mut checked, bytes_done),
+            Ok(directory) => {
+                let lost = match directory.lost {
+                    0 => "nothing: the groups tell the same".to_owned(),
+                    lost => format!("{lost} of {} chunks", f.chunks),
+                };
+                for e in &directory.damage {
+                    checked.failed(self, e, lost.clone());
+                }
+                let mut end = self.check_groups(&directory, names, &mut checked, bytes_done);
+                if !directory.damage.is_empty() {
+                    end = f.directory.offset;
+                }
+                match self.check_between(&directory) {
+                    Ok((bytes, damage)) => {
+                        bytes_done(bytes);
+                        // of a directory made anew, what lies between is told of already
+                        for e in damage.iter().filter(|_| directory.damage.is_empty()) {
+                            checked.failed(self, e, "nothing: the index tells the same".into());
+                        }
+                    }
+                    Err(e) => checked.failed(self, &e, "nothing".into()),
+                }
+                end
+            }
             Err(e) => {
                 checked.failed(self, &e, everything());
                 f.directory.offset
             }
         };
         match self.exemplars() {
-            Ok(list) => {
+            Ok((list, damage)) => {
+                for e in damage {
+                    checked.failed(self, &e, "some exemplars of this file".into());
+                }
                 let strange = list
                     .iter()
                     .filter(|(n, _)| names.is_some_and(|names| u64::from(*n) >= names));
@@ -88,8 +125,13 @@ impl Block {
             }
             Err(e) => checked.failed(self, &e, "the exemplars of this file".into()),
         }
-        if let Err(e) = self.metadata() {
-            checked.failed(self, &e, "metadata (type, help, unit) of metrics".into());
+        match self.metadata() {
+            Ok((_, damage)) => {
+                for e in damage {
+                    checked.failed(self, &e, "metadata (type, help, unit) of some metrics".into());
+                }
+            }
+            Err(e) => checked.failed(self, &e, "metadata (type, help, unit) of metrics".into()),
         }
         // the parts lie one behind the other: no byte is in none of them
         for s in [f.directory, f.index, f.exemplars, f.metadata] {
@@ -117,18 +159,14 @@ impl Block {
         checked
     }
 
-    fn check_header(&self, checked: &mut Checked) {
-        let mut head = [0; HEADER_BYTES as usize];
-        let whole = self.file.read_exact_at(&mut head, 0).is_ok() && {
-            let (body, sum) = head.split_at(HEADER_BYTES as usize - 4);
-            body[..8] == MAGIC
-                && body[8..16] == self.realm.to_le_bytes()
-                && body[16..24] == self.footer.id.to_le_bytes()
-                && checksum(self.realm, self.footer.id, 0, body).to_le_bytes() == *sum
-        };
-        if !whole {
-            let lost = "nothing: the footer says the same".to_owned();
-            checked.found(self, 0, HEADER_BYTES, "damaged header".into(), lost);
+    /// The footer, its copy, and the file's length.
+    fn check_ends(&self, checked: &mut Checked) {
+        let lost = "nothing: the other footer says the same";
+        for e in &self.damage {
+            checked.failed(self, e, lost.to_owned());
+        }
+        if let Err(e) = self.check_head() {
+            checked.failed(self, &e, lost.to_owned());
         }
         if let Ok(len) = self.file.len()
             && len > self.bytes
@@ -153,15 +191,16 @@ impl Block {
         bytes_done: &mut dyn FnMut(u64),
     ) -> u64 {
         let none = Cache::new(0);
-        let mut end = HEADER_BYTES;
+        let mut end = self.footer.head;
         let mut before: Option<Number> = None;
         let d = self.footer.directory;
         let mut block = SeriesBlock::default();
-        for group in 0..directory.groups {
-            let (offset, len, _) = directory.place(group);
+        for group in 0..directory.len() {
+            let (offset, len) = directory.place(group);
             let len = u64::from(len);
-            if offset != end {
-                let what = format!("group {group} begins at {offset} where {end} is right");
+            // copies of labels may lie between
+            if offset < end {
+                let what = format!("group {group} begins at {offset}, before {end} where the one before it ends");
                 checked.found(self, d.offset, d.len, what, "unknown".into());
             }
             end = offset.saturating_add(len);
@@ -184,7 +223,10 @@ impl Block {
                         Ok(()) => checked.samples += u64::from(c.count),
                         Err(e) => {
                             gone.add(std::slice::from_ref(c));
-                            findings.push(e);
+                            // chunks of a piece are damaged together
+                            if !findings.contains(&e) {
+                                findings.push(e);
+                            }
                         }
                     }
                 }
@@ -208,7 +250,7 @@ impl Block {
     fn check_chunk(
         &self,
         directory: &Directory,
-        group: &[u8],
+        group: &Group,
         c: &Chunk,
         block: &mut SeriesBlock,
     ) -> Result<(), ReadError> {
@@ -226,7 +268,7 @@ impl Block {
             && at_ms.windows(2).all(|w| w[0] < w[1])
             && self.range().contains(c.min_ms)
             && self.range().contains(c.max_ms);
-        let stated = read_head(bytes).map_err(|_| self.bad_chunk(directory, c))?.stats;
+        let stated = read_head(bytes).map_err(|_| self.bad_chunk(directory, group, c))?.stats;
         let true_stats = stated.is_none_or(|stated| {
             let real = stats_of(at_ms, &block.values);
             let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
@@ -243,7 +285,7 @@ impl Block {
         if fits && true_stats {
             Ok(())
         } else {
-            Err(self.bad_chunk(directory, c))
+            Err(self.bad_chunk(directory, group, c))
         }
     }
 }

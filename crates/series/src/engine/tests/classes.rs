@@ -193,11 +193,10 @@ fn no_merge_goes_across_a_file_whose_labels_cannot_be_read() {
         let blocks = engine.shared.view().blocks.clone();
         assert_eq!(blocks.iter().map(|b| b.footer.level).collect::<Vec<_>>(), [1, 1, 1]);
         drop(engine);
-        let (path, index) = (&blocks[1].path, blocks[1].footer.index);
-        machine
-            .files
-            .spoil(path, index.offset..index.offset + index.len)
-            .unwrap();
+        // and the copy among the groups
+        let (path, footer) = (&blocks[1].path, &blocks[1].footer);
+        let end = footer.index.offset + footer.index.len;
+        machine.files.spoil(path, footer.head..end).unwrap();
         let (engine, _, _) = open_with(&machine, of(2));
         if all {
             engine.compact_all().unwrap();

@@ -143,6 +143,17 @@ fn values_that_damage_hides_are_warned_of() {
     let found = engine
         .label_values(TENANT, "instance", &[], TimeRange::ALL, &Budget::unlimited())
         .unwrap();
+    // the groups tell the same
+    assert_eq!((found.items.len(), found.warnings.len()), (1, 0), "{found:?}");
+    assert_eq!(engine.stats().quarantined.len(), 1);
+    // here they are damaged, too
+    let head = engine.shared.view().blocks[0].footer.head;
+    let spoilt = |b: &mut Vec<u8>| b[head as usize] ^= 1;
+    machine.files.edit(&path, spoilt).unwrap();
+    engine.shared.indexes.forget(1);
+    let found = engine
+        .label_values(TENANT, "instance", &[], TimeRange::ALL, &Budget::unlimited())
+        .unwrap();
     assert_eq!(found.items, [""; 0]);
     assert_eq!(found.warnings.len(), 1, "{found:?}");
 }

@@ -127,7 +127,8 @@ proptest! {
 fn build(machine: &Machine, settings: &EngineSettings) -> World {
     let (engine, table, _) = open_with(machine, settings.clone());
     let mut world = World::new();
-    let rows = (0..9u8).flat_map(|s| (0..700).map(move |n| (s, n, if s < 6 { n as u8 } else { 40 + s }, s == 4)));
+    let rows = (0..9u8)
+        .flat_map(|s| (0..700).map(move |n| (s, n, if s < 6 { (n * n * 31 / 8) as u8 } else { 40 + s }, s == 4)));
     let steps = [
         Step::Floats(rows.collect()),
         Step::Floats(
@@ -251,9 +252,14 @@ fn damage_is_told_where_it_matters() {
         // the chunks of all of them, then their footers, too
         for (from_end, opened) in [(false, 4), (true, 0)] {
             for b in &blocks {
-                let spoil = |bytes: &mut Vec<u8>| {
-                    let at = if from_end { bytes.len() - 20 } else { 40 };
-                    bytes[at] ^= 1;
+                let chunk = b.footer.directory.offset as usize - 1;
+                let spoil = |bytes: &mut Vec<u8>| match from_end {
+                    true => {
+                        let end = bytes.len() - 20;
+                        bytes[end] ^= 1;
+                        bytes[40] ^= 1;
+                    }
+                    false => bytes[chunk] ^= 1,
                 };
                 machine.files.edit(&b.path, spoil).unwrap();
             }

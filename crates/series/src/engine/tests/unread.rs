@@ -149,8 +149,9 @@ fn a_running_value_that_cannot_be_read_starts_anew_with_its_own_start_time() {
     let blocks = machine.files.list(Path::new(DIR)).unwrap();
     let newest = blocks.iter().rfind(|e| e.name.starts_with("block-")).unwrap();
     let path = Path::new(DIR).join(&newest.name);
+    let chunks = engine.shared.view().blocks[1].footer.directory.offset;
     drop(engine);
-    machine.files.spoil(&path, 28..29).unwrap();
+    machine.files.spoil(&path, chunks - 1..chunks).unwrap();
     let (engine, table, _) = open(&machine);
     engine.apply(3, &delta(&table, 3, 1.0));
     assert_eq!(engine.stats().deltas_restarted, 1);
@@ -184,6 +185,10 @@ fn answers_that_lack_series_for_their_labels_say_so() {
     drop(engine);
     let path = Path::new(DIR).join("window-0000000001");
     machine.files.spoil(&path, 0..1).unwrap();
+    machine
+        .files
+        .spoil(&Path::new(DIR).join("window-0000000001.copy"), 0..1)
+        .unwrap();
     let (engine, ..) = super::model_based::open(&machine);
     let (found, warnings) = read_all(&engine, TimeRange::ALL, Want::Samples);
     assert!(found.is_empty());
