@@ -8,8 +8,8 @@ use crate::data_dir::{self, DataDir};
 use crate::progress::{Progress, bytes};
 use crate::{Failure, config, terminal, verify_command};
 
-/// Without it no server starts on the directory: it is written last.
-const IDENTITY: &str = "series/format";
+/// Without any of them no server starts on the directory: they are written last.
+const LAST: [&str; 3] = ["series/manifest-a", "series/manifest-b", "series/format"];
 
 /// `overseer restore`.
 pub(crate) fn restore(settings: &Settings, ask: &RestoreArgs) -> Result<(), Failure> {
@@ -40,12 +40,12 @@ pub(crate) fn restore(settings: &Settings, ask: &RestoreArgs) -> Result<(), Fail
     }
     let mut progress = Progress::new(&host, "copying", total);
     let mut dirs = vec![path.clone()];
-    let (last, first): (Vec<_>, Vec<_>) = backup.files.iter().partition(|f| f.path == IDENTITY);
+    let (last, first): (Vec<_>, Vec<_>) = backup.files.iter().partition(|f| LAST.contains(&f.path.as_str()));
     for entry in first.into_iter().chain(last) {
         let target = path.join(&entry.path);
         let dir = target.parent().unwrap_or(&path).to_owned();
         host.files.create_dir_all(&dir).map_err(|e| failed(&dir, e))?;
-        if entry.path == IDENTITY {
+        if LAST.contains(&entry.path.as_str()) {
             // all else is durable before
             for dir in &dirs {
                 host.files.sync_dir(dir).map_err(|e| failed(dir, e))?;
