@@ -13,7 +13,7 @@ use model::{
     Budget, Hints, Histogram, Matcher, Record, ResetHint, SampleSource, SelectRequest, SeriesBlock, TenantId,
     TimeRange, Want,
 };
-use series::engine::{Engine, EngineSettings};
+use series::engine::{Engine, EngineSettings, FileBounds};
 use series::retention::{FOR_EVER, RollupKeep};
 use series::table::SeriesTable;
 use store::{CONSUMER, RecordCodec, RecordDecode};
@@ -191,6 +191,16 @@ impl<'a> Life<'a> {
             rollups: RollupKeep {
                 minute_ms: known.rolls.then_some(FOR_EVER),
                 hour_ms: known.rolls.then_some(FOR_EVER),
+            },
+            bounds: match known.rolls {
+                // every few series begin another part of a file
+                true => FileBounds {
+                    frame_bytes: 60,
+                    frame_series: 3,
+                    extras_bytes: 40,
+                    page_bytes: 300,
+                },
+                false => FileBounds::default(),
             },
             ..EngineSettings::default()
         };
