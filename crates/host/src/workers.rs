@@ -36,11 +36,14 @@ struct Inner {
     deaths: Mutex<Deaths>,
 }
 
+/// Who is told of each death.
+type Told = Box<dyn Fn(&Death) + Send>;
+
 #[derive(Default)]
 struct Deaths {
     list: Vec<Death>,
     total: u64,
-    told: Option<Box<dyn Fn(&Death) + Send>>,
+    told: Option<Told>,
 }
 
 /// A worker that ended unasked.
