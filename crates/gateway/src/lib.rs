@@ -43,5 +43,5 @@ pub use connection::serve;
 pub use lifecycle::ReloadAsk;
 pub use live::LiveHub;
 pub use parts::{About, Gateway, Parts};
-pub use router::{Access, routes};
+pub use router::{Access, INSTANCE, routes};
 pub use self_metrics::exposition;

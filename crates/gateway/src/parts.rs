@@ -57,6 +57,8 @@ pub struct About {
     pub data_dir: String,
     /// `host:port` as clients on this machine reach it.
     pub listen: String,
+    /// By what this run of the server is recognised, see [`crate::INSTANCE`].
+    pub instance: String,
     pub started_ms: i64,
     pub hostname: String,
     /// How long samples are kept, in words.

@@ -24,6 +24,10 @@ use crate::{
 /// Prefix under which a tenant other than the default one is read, for example `/tenants/overseer/api/v1/query`.
 const TENANTS: &str = "/tenants/";
 
+/// Names the server that a request is for. Any other refuses it, and the one that is meant says so with the same header:
+/// a command that was told of a directory knows then that it speaks to the directory's server.
+pub const INSTANCE: &str = "overseer-instance";
+
 /// What a page may load: this server's own files and channel, nothing inline, nothing foreign.
 const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
 object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -255,7 +259,19 @@ async fn around(State(guard): State<Guard>, mut request: Request, next: Next) ->
         // a browser asks before it sends, and without credentials
         return page.preflight();
     }
-    let mut response = match guard.check(access, &request) {
+    let meant = request.headers().get(INSTANCE).map(HeaderValue::as_bytes);
+    let is_meant = meant == Some(app.parts.about.instance.as_bytes());
+    let checked = guard.check(access, &request).and_then(|pass| {
+        if meant.is_none() || is_meant {
+            return Ok(pass);
+        }
+        Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "misdirected",
+            format!("another server was meant; this one keeps {}", app.parts.about.data_dir),
+        ))
+    });
+    let mut response = match checked {
         Ok(pass) => {
             request.extensions_mut().insert(pass);
             next.run(request).await
@@ -270,6 +286,9 @@ async fn around(State(guard): State<Guard>, mut request: Request, next: Next) ->
     let class = usize::from(response.status().as_u16() / 100).min(5);
     app.counts.by_class[class].fetch_add(1, Relaxed);
     let h = response.headers_mut();
+    if is_meant && let Ok(instance) = HeaderValue::from_str(&app.parts.about.instance) {
+        h.insert(INSTANCE, instance);
+    }
     h.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     h.insert(
         header::CONTENT_SECURITY_POLICY,

@@ -3,6 +3,7 @@
 mod pool;
 mod restore;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,9 @@ use crate::config::{self, Config};
 use crate::data_dir::{self, DataDir, LOCK};
 use crate::progress::{Progress, bytes};
 use crate::run::{CLOSE_WITHIN, Opened};
-use crate::server_client::ServerClient;
+use crate::server_client::{Files, ServerClient};
 use crate::{Failure, terminal};
-use pool::{Backup, Entry, Pool};
+use pool::{Backup, Deleted, Entry, Pool, Shelf};
 pub(crate) use restore::restore;
 
 /// `overseer backup`.
@@ -30,8 +31,9 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
         return list(&pool, ask.json);
     }
     if let Some(name) = &ask.delete {
-        let freed = pool.delete(name)?;
-        terminal::say(&format!("{name} is deleted, {} are free", bytes(freed)))?;
+        let deleted = pool.delete(name)?;
+        terminal::say(&format!("{name} is deleted, {} are free", bytes(deleted.freed)))?;
+        tell_kept(&deleted);
         return Ok(());
     }
     if ask.check {
@@ -39,17 +41,19 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
     }
     let (config, _) = config::load(settings)?;
     let began = host.clock.monotonic();
+    let shelf = pool.shelf()?;
+    shelf.complain();
     let source = Source::find(&host, settings, &config, ask.url.as_deref())?;
-    let copied = copy(&host, &pool, &source);
+    let copied = copy(&host, &pool, &shelf, &source);
     source.release(&host);
     let (backup, reused, copied_bytes) = copied?;
     let mut dropped = Vec::new();
     // one that lacks something takes the place of none that is whole
     if let Some(keep) = ask.keep.filter(|_| backup.missing.is_empty()) {
-        let names: Vec<String> = pool.backups()?.into_iter().map(|b| b.name).collect();
+        let names: Vec<String> = pool.shelf()?.whole.into_iter().map(|b| b.name).collect();
         let over = names.len().saturating_sub(keep as usize);
-        for name in names.into_iter().take(over) {
-            pool.delete(&name)?;
+        for name in names.into_iter().filter(|n| *n != backup.name).take(over) {
+            tell_kept(&pool.delete(&name)?);
             dropped.push(name);
         }
     }
@@ -85,6 +89,21 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
     )))
 }
 
+/// Says what keeps the files of a deleted backup.
+fn tell_kept(deleted: &Deleted) {
+    if !deleted.kept_for.is_empty() {
+        terminal::complain(&format!(
+            "no space was freed: the damaged {} may need the same files; delete what cannot be mended with --delete",
+            deleted
+                .kept_for
+                .iter()
+                .map(|n| format!("{n}.json"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ));
+    }
+}
+
 /// Where the snapshot is that is to be copied.
 struct Source {
     path: PathBuf,
@@ -101,25 +120,10 @@ struct Source {
 impl Source {
     /// Has the server make a snapshot, or makes one of a directory that nobody uses.
     fn find(host: &Host, settings: &Settings, config: &Config, url: Option<&str>) -> Result<Source, Failure> {
-        let path = config.data_dir.clone().unwrap_or_else(data_dir::default_path);
-        if url.is_none() {
-            if !host.files.exists(&path) {
-                return Err(Failure::misuse(format!(
-                    "{}: there is no such data directory{}",
-                    path.display(),
-                    data_dir::not_named(config)
-                )));
-            }
-            match host.files.lock(&path.join(LOCK)) {
-                Ok(free) => {
-                    drop(free);
-                    return Source::at_rest(host, config, &path);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                Err(e) => return Err(Failure::failed(format!("{}: {e}", path.join(LOCK).display()))),
-            }
-        }
-        let server = ServerClient::new(settings, config, url)?;
+        let server = match ServerClient::of_files(host, settings, config, url)? {
+            Files::Server(server) => server,
+            Files::AtRest(path) => return Source::at_rest(host, config, &path),
+        };
         let made = server.call(Method::POST, "/api/v1/admin/snapshot")?;
         let text = |key: &str| made[key].as_str().unwrap_or_default().to_owned();
         let source = Source {
@@ -204,14 +208,20 @@ impl Source {
 }
 
 /// Brings the snapshot's files into the pool; the backup, how many files were there already, bytes copied.
-fn copy(host: &Host, pool: &Pool, source: &Source) -> Result<(Backup, usize, u64), Failure> {
+fn copy(host: &Host, pool: &Pool, shelf: &Shelf, source: &Source) -> Result<(Backup, usize, u64), Failure> {
     let failed = |path: &Path, e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
     let mut paths = Vec::new();
     walk(host, &source.path, String::new(), &mut paths)?;
-    let known = pool.backups()?;
-    let mut todo = Vec::new();
+    let mut known: HashMap<&str, Vec<&Entry>> = HashMap::new();
+    for entry in shelf.whole.iter().flat_map(|b| &b.files) {
+        let same = known.entry(&entry.path).or_default();
+        if !same.iter().any(|e| e.stored == entry.stored) {
+            same.push(entry);
+        }
+    }
     let mut backup = Backup {
         name: snapshot_name(host),
+        sequence: shelf.next_sequence(),
         created_ms: host.clock.now_ms(),
         version: crate::VERSION.to_owned(),
         position: source.position,
@@ -219,24 +229,40 @@ fn copy(host: &Host, pool: &Pool, source: &Source) -> Result<(Backup, usize, u64
         missing: source.missing.clone(),
         files: Vec::new(),
     };
+    let mut rows = Vec::new();
     for (relative, len) in paths {
         let path = source.path.join(&relative);
         let mark = pool::mark_of(host, &path, &relative, len).map_err(|e| failed(&path, e))?;
         // a block's last bytes are the checksum of its footer, and that has those of all its parts
-        let same = |e: &&Entry| mark.is_some() && e.path == relative && e.bytes == len && e.mark == mark;
-        let there = known.iter().flat_map(|b| &b.files).find(same);
-        match there.filter(|e| pool.has(e)) {
-            Some(entry) => backup.files.push(entry.clone()),
-            None => todo.push((relative, len, mark)),
+        let same = |e: &&Entry| mark.is_some() && e.bytes == len && e.mark == mark;
+        let there: Vec<&Entry> = known
+            .get(relative.as_str())
+            .map(|l| l.iter().copied().filter(same).collect())
+            .unwrap_or_default();
+        rows.push((relative, len, mark, there));
+    }
+    // what is not read now may have been damaged since it was stored
+    let mut progress = Progress::new(host, "checking", rows.iter().flat_map(|r| &r.3).map(|e| e.bytes).sum());
+    let mut todo = Vec::new();
+    for (relative, len, mark, there) in rows {
+        let mut read = |n| progress.add(n);
+        match there.iter().find(|e| pool.check(e, &mut read).is_ok()) {
+            Some(entry) => backup.files.push((*entry).clone()),
+            None => todo.push((relative, len, mark, there)),
         }
     }
+    drop(progress);
     let reused = backup.files.len();
     let total = todo.iter().map(|t| t.1).sum();
     pool.make_room(total)?;
     let mut progress = Progress::new(host, "copying", total);
-    for (relative, _, mark) in todo {
+    for (relative, _, mark, there) in todo {
         let path = source.path.join(&relative);
         let entry = pool.take(&path, relative, mark, &mut |n| progress.add(n))?;
+        // the same footer over other bytes: one of the two is damaged, and the older one was stored when it was newer
+        if !there.is_empty() && !there.iter().any(|e| e.digest == entry.digest) {
+            backup.missing.push(entry.path.clone());
+        }
         backup.files.push(entry);
     }
     backup.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -267,24 +293,26 @@ fn walk(host: &Host, base: &Path, under: String, out: &mut Vec<(String, u64)>) -
 }
 
 fn list(pool: &Pool, as_json: bool) -> Result<(), Failure> {
-    let backups = pool.backups()?;
+    let shelf = pool.shelf()?;
     if as_json {
-        let rows: Vec<_> = backups
-            .iter()
-            .map(|b| {
-                json!({
-                    "name": b.name, "created_ms": b.created_ms, "version": b.version, "position": b.position,
-                    "samples": b.samples, "files": b.files.len(), "bytes": b.bytes(), "missing": b.missing,
-                })
+        let whole = shelf.whole.iter().map(|b| {
+            json!({
+                "name": b.name, "sequence": b.sequence, "created_ms": b.created_ms, "version": b.version,
+                "position": b.position, "samples": b.samples, "files": b.files.len(), "bytes": b.bytes(),
+                "missing": b.missing,
             })
-            .collect();
-        terminal::say(&json!(rows).to_string())?;
-        return Ok(());
+        });
+        let damaged = shelf
+            .damaged
+            .iter()
+            .map(|d| json!({ "name": d.name, "damaged": d.why }));
+        let rows: Vec<_> = whole.chain(damaged).collect();
+        return terminal::say(&json!(rows).to_string());
     }
-    if backups.is_empty() {
+    if shelf.whole.is_empty() {
         terminal::say("(no backup)")?;
     }
-    for b in backups {
+    for b in &shelf.whole {
         terminal::say(&format!(
             "{}  {:>10}  {} files, {} samples, up to position {}",
             b.name,
@@ -294,15 +322,23 @@ fn list(pool: &Pool, as_json: bool) -> Result<(), Failure> {
             b.position
         ))?;
     }
+    for d in &shelf.damaged {
+        terminal::say(&format!("{}  damaged: {}", d.name, d.why))?;
+    }
     Ok(())
 }
 
 fn check(host: &Host, pool: &Pool, as_json: bool) -> Result<(), Failure> {
-    let mut entries: Vec<Entry> = pool.backups()?.into_iter().flat_map(|b| b.files).collect();
+    let shelf = pool.shelf()?;
+    let mut bad: Vec<_> = shelf
+        .damaged
+        .iter()
+        .map(|d| json!({ "file": format!("{}.json", d.name), "what": d.why }))
+        .collect();
+    let mut entries: Vec<&Entry> = shelf.whole.iter().flat_map(|b| &b.files).collect();
     entries.sort_by(|a, b| a.stored.cmp(&b.stored));
     entries.dedup_by(|a, b| a.stored == b.stored);
     let mut progress = Progress::new(host, "checking", entries.iter().map(|e| e.bytes).sum());
-    let mut bad = Vec::new();
     for entry in &entries {
         if let Err(what) = pool.check(entry, &mut |n| progress.add(n)) {
             bad.push(json!({ "file": entry.stored, "what": what }));

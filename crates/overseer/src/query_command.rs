@@ -1,3 +1,4 @@
+use host::Host;
 use http::Method;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ const SPARKS: usize = 60;
 
 pub(crate) fn run(settings: &Settings, ask: &QueryArgs) -> Result<(), Failure> {
     let (config, _) = config::load(settings)?;
-    let server = ServerClient::new(settings, &config, ask.url.as_deref())?;
+    let server = ServerClient::of_answers(&Host::real(), settings, &config, ask.url.as_deref())?;
     let (path, form) = request_of(ask)?;
     let body = server.send(Method::POST, path, form)?;
     let url = server.url();

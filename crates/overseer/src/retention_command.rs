@@ -1,3 +1,4 @@
+use host::Host;
 use http::Method;
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::{Failure, config, terminal};
 /// `overseer retention`: what a server's rules keep, or what those of the configuration here would.
 pub(crate) fn run(settings: &Settings, ask: &RetentionArgs) -> Result<(), Failure> {
     let (config, _) = config::load(settings)?;
-    let server = ServerClient::new(settings, &config, ask.url.as_deref())?;
+    let server = ServerClient::of_answers(&Host::real(), settings, &config, ask.url.as_deref())?;
     let data = if ask.dry_run {
         let rules = serde_json::to_string(&config.store.retention).map_err(|e| Failure::failed(e.to_string()))?;
         let days = config.store.retention_days.map_or(String::new(), |d| d.to_string());

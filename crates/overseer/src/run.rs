@@ -140,6 +140,7 @@ async fn serve(
     let hostname = own_process.instance().to_owned();
 
     let about = About {
+        instance: data_dir.announce(host, &shown(address)),
         version: VERSION,
         roles: roles.names(),
         data_dir: data_dir.path().display().to_string(),

@@ -1,6 +1,9 @@
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use host::Host;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -9,6 +12,7 @@ use serde_json::Value;
 
 use crate::cli::Settings;
 use crate::config::Config;
+use crate::data_dir::{self, LOCK, Running};
 use crate::{Failure, layers};
 
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -18,6 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct ServerClient {
     url: String,
     token: Option<String>,
+    /// The directory that it has to be the server of, and by what that is recognised.
+    meant: Option<(PathBuf, String)>,
+}
+
+/// Who has the files of a data directory.
+pub(crate) enum Files {
+    Server(ServerClient),
+    /// Nobody uses the directory.
+    AtRest(PathBuf),
 }
 
 impl ServerClient {
@@ -37,7 +50,92 @@ impl ServerClient {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => format!("http://{}", local(&config.listen)),
         };
-        Ok(ServerClient { url, token })
+        Ok(ServerClient {
+            url,
+            token,
+            meant: None,
+        })
+    }
+
+    /// For commands that read answers only. A directory on the command line says which server is meant, wherever it
+    /// listens.
+    pub(crate) fn of_answers(
+        host: &Host,
+        settings: &Settings,
+        config: &Config,
+        url: Option<&str>,
+    ) -> Result<Self, Failure> {
+        match &settings.data_dir {
+            Some(dir) => ServerClient::of_directory(host, settings, config, url, dir),
+            None => ServerClient::new(settings, config, url),
+        }
+    }
+
+    /// For commands that read files: the server of the directory that is configured, or at the address that is said,
+    /// or the directory itself where nobody uses it. A directory and an address that are both given belong together, or
+    /// the server refuses.
+    pub(crate) fn of_files(
+        host: &Host,
+        settings: &Settings,
+        config: &Config,
+        url: Option<&str>,
+    ) -> Result<Files, Failure> {
+        let named = config.data_dir.is_some();
+        if !named && (url.is_some() || settings.listen.is_some()) {
+            return ServerClient::new(settings, config, url).map(Files::Server);
+        }
+        if !named && config.listen != Config::default().listen {
+            // an address was configured, and no directory: what answers there is meant
+            let server = ServerClient::new(settings, config, url)?;
+            if server.send(Method::GET, "/livez", String::new()).is_ok() {
+                return Ok(Files::Server(server));
+            }
+        }
+        let path = config.data_dir.clone().unwrap_or_else(data_dir::default_path);
+        if !host.files.exists(&path) {
+            return Err(Failure::misuse(format!(
+                "{}: there is no such data directory{}",
+                path.display(),
+                data_dir::not_named(config)
+            )));
+        }
+        match host.files.lock(&path.join(LOCK)) {
+            Ok(free) => drop(free),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                return ServerClient::of_directory(host, settings, config, url, &path).map(Files::Server);
+            }
+            Err(e) => return Err(Failure::failed(format!("{}: {e}", path.join(LOCK).display()))),
+        }
+        match url {
+            Some(url) => Err(Failure::misuse(format!(
+                "{}: no Overseer runs on this data directory, so {url} is the server of another one; leave out one of the two",
+                path.display()
+            ))),
+            None => Ok(Files::AtRest(path)),
+        }
+    }
+
+    /// The server that uses a directory, at the address on the command line or where it says itself.
+    fn of_directory(
+        host: &Host,
+        settings: &Settings,
+        config: &Config,
+        url: Option<&str>,
+        dir: &Path,
+    ) -> Result<Self, Failure> {
+        let Some(running) = Running::of(host, dir) else {
+            return Err(Failure::failed(format!(
+                "{}: no server of this data directory has written down its address: none runs, it is just starting, or \
+                 another command uses the directory",
+                dir.display()
+            )));
+        };
+        let mut server = ServerClient::new(settings, config, url)?;
+        if url.is_none() && settings.listen.is_none() {
+            server.url = format!("http://{}", running.address);
+        }
+        server.meant = Some((dir.to_owned(), running.instance));
+        Ok(server)
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -51,11 +149,19 @@ impl ServerClient {
             .build()
             .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
         let (url, address) = (&self.url, format!("{}{path}", self.url));
-        runtime
+        let instance = self.meant.as_ref().map(|(_, instance)| instance.as_str());
+        let (body, recognised) = runtime
             .block_on(async {
-                tokio::time::timeout(TIMEOUT, send(method, &address, form, self.token.as_deref())).await
+                tokio::time::timeout(TIMEOUT, send(method, &address, form, self.token.as_deref(), instance)).await
             })
-            .map_err(|_| Failure::failed(format!("{url} did not answer within {} s", TIMEOUT.as_secs())))?
+            .map_err(|_| Failure::failed(format!("{url} did not answer within {} s", TIMEOUT.as_secs())))??;
+        match &self.meant {
+            Some((dir, _)) if !recognised => Err(Failure::failed(format!(
+                "{url} is not the server of {}: nothing was done there",
+                dir.display()
+            ))),
+            _ => Ok(body),
+        }
     }
 
     /// The `data` of a successful answer.
@@ -72,7 +178,8 @@ impl ServerClient {
             return Ok(answer["data"].take());
         }
         Err(Failure::failed(format!(
-            "{}: {}",
+            "{}: {}: {}",
+            self.url,
             answer["errorType"].as_str().unwrap_or("error"),
             answer["error"].as_str().unwrap_or("the server gave no reason")
         )))
@@ -106,7 +213,14 @@ pub(crate) fn encode(form: &[(&str, String)]) -> String {
     out
 }
 
-async fn send(method: Method, url: &str, form: String, token: Option<&str>) -> Result<Vec<u8>, Failure> {
+/// The body, and whether the server is the one that is meant.
+async fn send(
+    method: Method,
+    url: &str,
+    form: String,
+    token: Option<&str>,
+    instance: Option<&str>,
+) -> Result<(Vec<u8>, bool), Failure> {
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_native_roots()
         .map_err(|e| Failure::failed(format!("the system's certificates cannot be read: {e}")))?
@@ -121,21 +235,31 @@ async fn send(method: Method, url: &str, form: String, token: Option<&str>) -> R
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
+    if let Some(instance) = instance {
+        request = request.header(gateway::INSTANCE, instance);
+    }
     let request = request
         .body(Full::from(form))
         .map_err(|e| Failure::misuse(format!("--url {url:?} is no address: {e}")))?;
     let unreachable = |e: &dyn std::error::Error| {
-        let cause = e.source().map(|s| format!(": {s}")).unwrap_or_default();
+        // the last of the causes is the system's
+        let causes = std::iter::successors(e.source(), |e| e.source());
+        let cause: String = causes.map(|e| format!(": {e}")).collect();
         Failure::failed(format!(
             "{url} cannot be reached ({e}{cause}); is Overseer running there?"
         ))
     };
     let response = client.request(request).await.map_err(|e| unreachable(&e))?;
+    let told = response
+        .headers()
+        .get(gateway::INSTANCE)
+        .map(http::HeaderValue::as_bytes);
+    let recognised = told == instance.map(str::as_bytes);
     let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()
         .await
         .map_err(|e| Failure::failed(format!("the answer of {url} cannot be read: {e}")))?;
-    Ok(body.to_bytes().to_vec())
+    Ok((body.to_bytes().to_vec(), recognised))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use store::RecordDecode;
 use crate::cli::{Settings, VerifyArgs};
 use crate::data_dir::{self, LOCK};
 use crate::progress::{Progress, bytes};
-use crate::server_client::ServerClient;
+use crate::server_client::{Files, ServerClient};
 use crate::{Failure, config, terminal};
 
 /// Findings printed one by one; `--json` has them all.
@@ -60,8 +60,15 @@ fn checked(settings: &Settings, ask: &VerifyArgs) -> Result<Checked, Failure> {
     let (config, _) = config::load(settings)?;
     let host = Host::real();
     let checked = if ask.snapshot {
-        let server = ServerClient::new(settings, &config, ask.url.as_deref())?;
-        check_snapshot(&host, &server)?
+        match ServerClient::of_files(&host, settings, &config, ask.url.as_deref())? {
+            Files::Server(server) => check_snapshot(&host, &server)?,
+            Files::AtRest(path) => {
+                return Err(Failure::misuse(format!(
+                    "{}: no Overseer runs on this data directory; without --snapshot it is checked itself",
+                    path.display()
+                )));
+            }
+        }
     } else {
         let path = config.data_dir.unwrap_or_else(data_dir::default_path);
         let _lock = hold(&host, &path)?;

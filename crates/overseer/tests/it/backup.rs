@@ -177,17 +177,170 @@ fn damage_and_mistakes_are_named() {
         code == 1 && errors.contains("block-") && errors.contains("checksum"),
         "{code} {errors}"
     );
-    // half a restore is no data directory: a server refuses it
-    let (code, _, errors) = run(&[
-        "run",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        text(&copy),
-        "--roles",
-        crate::server::ROLES,
-    ]);
-    assert!(code == 1 && errors.contains("series/format"), "{code} {errors}");
+    // what is whole is there, and a server starts on it
+    Server::start(&copy).query("up", AT);
+    // the next backup mends it, also for the first
+    assert_eq!(backup(&["--to", text(&to), "--data-dir", text(&data)]).0, 0);
+    assert_eq!(backup(&["--to", text(&to), "--check"]).0, 0);
+}
+
+#[test]
+fn each_list_is_judged_alone() {
+    let dir = Dir::new();
+    let (data, to) = (dir.path().join("data"), dir.path().join("to"));
+    let server = Server::start(&data);
+    write(&server, 0);
+    assert!(server.stop().0.success());
+    let make = || backup(&["--to", text(&to), "--data-dir", text(&data)]);
+    let names: Vec<String> = (0..3).map(|_| make().1["name"].as_str().unwrap().to_owned()).collect();
+    let list = |name: &str| to.join(format!("{name}.json"));
+    fs::write(list("copy-1"), fs::read(list(&names[0])).unwrap()).unwrap();
+    fs::write(list(&names[1]), "").unwrap();
+    let (code, rows, _) = backup(&["--to", text(&to), "--list"]);
+    assert!(code == 0 && rows.as_array().unwrap().len() == 4, "{rows}");
+    let damaged: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|r| r["damaged"].is_string())
+        .collect();
+    assert_eq!(damaged.len(), 2, "{rows}");
+    let (code, made, errors) = make();
+    assert!(code == 0 && errors.contains("copy-1.json"), "{code} {made} {errors}");
+    let restored = dir.path().join("restored");
+    let restore = |name: &str| {
+        run(&[
+            "restore",
+            "--from",
+            text(&to),
+            "--name",
+            name,
+            "--data-dir",
+            text(&restored),
+        ])
+    };
+    let (code, _, errors) = restore(&names[1]);
+    assert!(
+        code == 1 && errors.contains(&names[1]) && errors.contains("damaged"),
+        "{errors}"
+    );
+    assert_eq!(restore(&names[0]).0, 0);
+    // the files stay while a list cannot be read
+    let files = pool(&to).len();
+    assert_eq!(run(&["backup", "--to", text(&to), "--delete", &names[0]]).0, 0);
+    assert_eq!(pool(&to).len(), files);
+    let (code, report, _) = backup(&["--to", text(&to), "--check"]);
+    assert!(
+        code == 1 && report["findings"].as_array().unwrap().len() == 2,
+        "{report}"
+    );
+    for name in ["copy-1", &names[1]] {
+        assert_eq!(run(&["backup", "--to", text(&to), "--delete", name]).0, 0);
+    }
+    assert_eq!(backup(&["--to", text(&to), "--check"]).0, 0);
+    // without its word the directory is one of backups all the same
+    fs::write(to.join("overseer-backup"), "").unwrap();
+    assert_eq!(make().0, 0);
+    assert_eq!(
+        fs::read_to_string(to.join("overseer-backup")).unwrap(),
+        "overseer backup 1\n"
+    );
+}
+
+#[test]
+fn the_newest_is_the_last_that_was_made() {
+    let dir = Dir::new();
+    let (data, to) = (dir.path().join("data"), dir.path().join("to"));
+    let server = Server::start(&data);
+    write(&server, 0);
+    assert!(server.stop().0.success());
+    // what a stop in the first instant leaves
+    fs::create_dir_all(&to).unwrap();
+    fs::write(to.join(".overseer-backup.tmp"), "over").unwrap();
+    fs::write(to.join("lock"), "").unwrap();
+    let (code, first, errors) = backup(&["--to", text(&to), "--data-dir", text(&data)]);
+    assert_eq!(code, 0, "{errors}");
+    // as if the clock had been years ahead: the name sorts behind all
+    let old = first["name"].as_str().unwrap();
+    let body = fs::read_to_string(to.join(format!("{old}.json"))).unwrap();
+    let mut list: Value = serde_json::from_str(&body).unwrap();
+    let later = format!("29990101T000000000Z-{}", &old[20..]);
+    list["backup"]["name"] = later.as_str().into();
+    let crc = crc32c::crc32c(list["backup"].to_string().as_bytes());
+    list["crc32c"] = format!("{crc:08x}").into();
+    fs::write(to.join(format!("{later}.json")), list.to_string()).unwrap();
+    fs::remove_file(to.join(format!("{old}.json"))).unwrap();
+    let (code, made, errors) = backup(&["--to", text(&to), "--data-dir", text(&data), "--keep", "1"]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(made["deleted"][0], later.as_str());
+    let (_, rows, _) = backup(&["--to", text(&to), "--list"]);
+    assert!(
+        rows.as_array().unwrap().len() == 1 && rows[0]["name"] == made["name"],
+        "{rows}"
+    );
+}
+
+#[test]
+fn a_command_that_names_a_directory_speaks_to_its_server_or_to_none() {
+    let dir = Dir::new();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let (other, own) = (Server::start(&a), Server::start(&b));
+    write(&other, 0);
+    own.must_write(&[("__name__", "own")], &[(START_MS, 1.0)]);
+    let url = format!("http://{}", other.address);
+    let to = dir.path().join("to");
+    for args in [
+        vec!["backup", "--to", text(&to), "--url", &url],
+        vec!["backup", "--to", text(&to), "--listen", &other.address],
+        vec!["verify", "--snapshot", "--url", &url],
+        vec!["query", "kept", "--url", &url],
+        vec!["retention", "--listen", &other.address],
+    ] {
+        let (code, out, errors) = run(&[&args[..], &["--data-dir", text(&b)]].concat());
+        let named = errors.contains(&other.address) && errors.contains(text(&b));
+        assert!(code != 0 && named, "{args:?}: {code} {out} {errors}");
+    }
+    let none = |data: &Path| {
+        !data.join("snapshots").exists() || fs::read_dir(data.join("snapshots")).unwrap().next().is_none()
+    };
+    assert!(none(&a) && none(&b), "nothing was done on the other one");
+    // the directory alone is enough
+    let at = (START_MS / 1000).to_string();
+    let (code, out, errors) = run(&["query", "own", "--time", &at, "--data-dir", text(&b)]);
+    assert!(code == 0 && out.starts_with("own"), "{out} {errors}");
+    assert_eq!(backup(&["--to", text(&to), "--data-dir", text(&b)]).0, 0);
+    let restored = dir.path().join("restored");
+    assert_eq!(
+        run(&["restore", "--from", text(&to), "--data-dir", text(&restored)]).0,
+        0
+    );
+    let server = Server::start(&restored);
+    assert_eq!(server.query("own", START_MS as f64 / 1000.0).len(), 1);
+    assert!(all(&server).is_empty());
+    // a server that is gone is not asked
+    other.kill();
+    let (code, _, errors) = run(&["query", "kept", "--data-dir", text(&a)]);
+    assert!(code == 1 && errors.contains("Connection refused"), "{errors}");
+}
+
+#[test]
+fn half_a_restore_is_no_data_directory_and_can_be_begun_again() {
+    let dir = Dir::new();
+    let (data, to) = (dir.path().join("data"), dir.path().join("to"));
+    let server = Server::start(&data);
+    write(&server, 0);
+    assert!(server.stop().0.success());
+    assert_eq!(backup(&["--to", text(&to), "--data-dir", text(&data)]).0, 0);
+    let half = dir.path().join("half");
+    fs::create_dir_all(half.join("series")).unwrap();
+    fs::write(half.join("series/block-1"), "half").unwrap();
+    fs::write(half.join("restoring"), "").unwrap();
+    let args = ["run", "--listen", "127.0.0.1:0", "--data-dir", text(&half)];
+    let (code, _, errors) = run(&args);
+    assert!(code == 1 && errors.contains("restore"), "{code} {errors}");
+    let (code, out, errors) = run(&["restore", "--from", text(&to), "--data-dir", text(&half)]);
+    assert_eq!(code, 0, "{out} {errors}");
+    assert_eq!(all(&Server::start(&half)).len(), 5);
 }
 
 #[test]
