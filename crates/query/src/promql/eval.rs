@@ -123,6 +123,11 @@ pub struct Answer {
 const NOTES_SHOWN: usize = 10;
 
 impl Answer {
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        cache::bytes_of(self)
+    }
+
     /// Warnings and infos as Prometheus' API shows them: ten of each, then how many there were besides.
     pub fn notes_for_api(&self) -> (Vec<String>, Vec<String>) {
         (shown(&self.warnings, "warning"), shown(&self.infos, "info"))

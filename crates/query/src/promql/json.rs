@@ -1,7 +1,7 @@
 use model::{Budget, BudgetError, Labels};
 
 use super::histogram;
-use super::value::{Point, Series, Value};
+use super::value::{Point, Sample, Series, Value};
 
 /// Bytes after which a stop is looked for.
 const CHECK_BYTES: usize = 64 << 10;
@@ -16,106 +16,155 @@ pub fn write_value(value: &Value, out: &mut Vec<u8>, budget: &Budget) -> Result<
 
 /// Appends the bare result: an array for each type.
 pub fn write_result(value: &Value, out: &mut Vec<u8>, budget: &Budget) -> Result<(), BudgetError> {
-    let mut checked = out.len();
-    let mut check = |out: &Vec<u8>| {
-        if out.len() - checked >= CHECK_BYTES {
-            checked = out.len();
-            budget.check()?;
-        }
-        Ok(())
-    };
-    match value {
-        Value::Scalar { at_ms, value } => {
-            // these two go another way in Prometheus: no trailing zeros, never an exponent
-            out.push(b'[');
-            write_short_time(*at_ms, out);
-            out.push(b',');
-            write_string(&super::decimal(*value), out);
-            out.push(b']');
-        }
-        Value::String { at_ms, text } => {
-            out.push(b'[');
-            write_short_time(*at_ms, out);
-            out.push(b',');
-            write_string(text, out);
-            out.push(b']');
-        }
-        Value::Vector(samples) => {
-            out.push(b'[');
-            for (i, sample) in samples.iter().enumerate() {
-                check(out)?;
-                if i > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(b"{\"metric\":");
-                write_labels(&sample.labels, out);
-                match &sample.point {
-                    Point::Float(v) => {
-                        out.extend_from_slice(b",\"value\":[");
-                        write_time(sample.at_ms, out);
-                        out.push(b',');
-                        write_float(*v, out);
-                    }
-                    Point::Histogram(h) => {
-                        out.extend_from_slice(b",\"histogram\":[");
-                        write_time(sample.at_ms, out);
-                        out.push(b',');
-                        write_histogram(h, out);
-                    }
-                }
-                out.extend_from_slice(b"]}");
-            }
-            out.push(b']');
-        }
-        Value::Matrix(all) => {
-            out.push(b'[');
-            for (i, series) in all.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_series(series, out, &mut check)?;
-            }
-            out.push(b']');
-        }
+    let mut writer = ResultWriter::default();
+    while writer.write(value, out, out.len() + CHECK_BYTES) {
+        budget.check()?;
     }
     Ok(())
 }
 
-fn write_series(
-    series: &Series,
-    out: &mut Vec<u8>,
-    check: &mut impl FnMut(&Vec<u8>) -> Result<(), BudgetError>,
-) -> Result<(), BudgetError> {
-    out.extend_from_slice(b"{\"metric\":");
-    write_labels(&series.labels, out);
-    if !series.values.is_empty() {
-        out.extend_from_slice(b",\"values\":[");
-        for (i, (&at_ms, &v)) in series.at_ms.iter().zip(&series.values).enumerate() {
-            if i % 512 == 0 {
-                check(out)?;
+/// Writes a bare result part by part: how far it has come.
+#[derive(Debug, Default)]
+pub struct ResultWriter {
+    begun: bool,
+    series: usize,
+    column: Column,
+    point: usize,
+}
+
+/// What of a series is written next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Column {
+    #[default]
+    Labels,
+    Values,
+    Histograms,
+}
+
+impl ResultWriter {
+    /// Appends until `out` has `len_max` bytes, or the few more that a series' labels or a point take; false when all of
+    /// the value, which must always be the same one, is written.
+    pub fn write(&mut self, value: &Value, out: &mut Vec<u8>, len_max: usize) -> bool {
+        match value {
+            Value::Scalar { at_ms, value } => {
+                // these two go another way in Prometheus: no trailing zeros, never an exponent
+                out.push(b'[');
+                write_short_time(*at_ms, out);
+                out.push(b',');
+                write_string(&super::decimal(*value), out);
             }
-            out.extend_from_slice(if i > 0 { b",[" } else { b"[" });
-            write_time(at_ms, out);
-            out.push(b',');
-            write_float(v, out);
-            out.push(b']');
+            Value::String { at_ms, text } => {
+                out.push(b'[');
+                write_short_time(*at_ms, out);
+                out.push(b',');
+                write_string(text, out);
+            }
+            Value::Vector(samples) => {
+                self.begin(out);
+                while let Some(sample) = samples.get(self.series) {
+                    if out.len() >= len_max {
+                        return true;
+                    }
+                    if self.series > 0 {
+                        out.push(b',');
+                    }
+                    write_sample(sample, out);
+                    self.series += 1;
+                }
+            }
+            Value::Matrix(all) => {
+                self.begin(out);
+                while let Some(series) = all.get(self.series) {
+                    if self.write_series(series, out, len_max) {
+                        return true;
+                    }
+                }
+            }
         }
         out.push(b']');
+        false
     }
-    if !series.histograms.is_empty() {
-        out.extend_from_slice(b",\"histograms\":[");
-        for (i, (&at_ms, h)) in series.histogram_at_ms.iter().zip(&series.histograms).enumerate() {
-            check(out)?;
-            out.extend_from_slice(if i > 0 { b",[" } else { b"[" });
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        if !self.begun {
+            out.push(b'[');
+            self.begun = true;
+        }
+    }
+
+    /// Whether there is more of this series.
+    fn write_series(&mut self, series: &Series, out: &mut Vec<u8>, len_max: usize) -> bool {
+        if self.column == Column::Labels {
+            if out.len() >= len_max {
+                return true;
+            }
+            out.extend_from_slice(if self.series > 0 {
+                b",{\"metric\":"
+            } else {
+                b"{\"metric\":"
+            });
+            write_labels(&series.labels, out);
+            self.column = Column::Values;
+        }
+        if self.column == Column::Values {
+            while let (Some(&at_ms), Some(&v)) = (series.at_ms.get(self.point), series.values.get(self.point)) {
+                if out.len() >= len_max {
+                    return true;
+                }
+                out.extend_from_slice(if self.point > 0 { b",[" } else { b",\"values\":[[" });
+                write_time(at_ms, out);
+                out.push(b',');
+                write_float(v, out);
+                out.push(b']');
+                self.point += 1;
+            }
+            if self.point > 0 {
+                out.push(b']');
+            }
+            (self.column, self.point) = (Column::Histograms, 0);
+        }
+        while let (Some(&at_ms), Some(h)) = (
+            series.histogram_at_ms.get(self.point),
+            series.histograms.get(self.point),
+        ) {
+            if out.len() >= len_max {
+                return true;
+            }
+            out.extend_from_slice(if self.point > 0 { b",[" } else { b",\"histograms\":[[" });
             write_time(at_ms, out);
             out.push(b',');
             write_histogram(h, out);
             out.push(b']');
+            self.point += 1;
         }
-        out.push(b']');
+        if self.point > 0 {
+            out.push(b']');
+        }
+        out.push(b'}');
+        (self.column, self.point) = (Column::Labels, 0);
+        self.series += 1;
+        false
     }
-    out.push(b'}');
-    Ok(())
+}
+
+fn write_sample(sample: &Sample, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"metric\":");
+    write_labels(&sample.labels, out);
+    match &sample.point {
+        Point::Float(v) => {
+            out.extend_from_slice(b",\"value\":[");
+            write_time(sample.at_ms, out);
+            out.push(b',');
+            write_float(*v, out);
+        }
+        Point::Histogram(h) => {
+            out.extend_from_slice(b",\"histogram\":[");
+            write_time(sample.at_ms, out);
+            out.push(b',');
+            write_histogram(h, out);
+        }
+    }
+    out.extend_from_slice(b"]}");
 }
 
 /// Appends labels as a JSON object.
@@ -346,6 +395,37 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn in_parts_of_any_size_it_is_the_same(shape in proptest::collection::vec((0usize..6, 0usize..3), 0..5), step in 1usize..200) {
+            let histogram = std::sync::Arc::new(model::Histogram::default());
+            let series = shape.iter().enumerate().map(|(i, &(floats, histograms))| Series {
+                labels: Labels::from_pairs([("__name__", "up"), ("i", i.to_string().as_str())]),
+                at_ms: (0..floats as i64).collect(),
+                values: (0..floats).map(|n| n as f64 / 4.0).collect(),
+                histogram_at_ms: (0..histograms as i64).map(|n| 100 + n).collect(),
+                histograms: vec![std::sync::Arc::clone(&histogram); histograms],
+            });
+            let value = Value::Matrix(series.collect());
+            let (mut whole, mut parts, mut writer) = (Vec::new(), Vec::new(), ResultWriter::default());
+            write_result(&value, &mut whole, &Budget::unlimited()).unwrap();
+            loop {
+                let mut part = Vec::new();
+                let more = writer.write(&value, &mut part, step);
+                proptest::prop_assert!(more || parts.len() + part.len() == whole.len());
+                parts.extend_from_slice(&part);
+                if !more {
+                    break;
+                }
+                proptest::prop_assert!(part.len() >= step);
+            }
+            proptest::prop_assert_eq!(&whole, &parts);
+            let read: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+            for (row, &(floats, histograms)) in read.as_array().unwrap().iter().zip(&shape) {
+                proptest::prop_assert_eq!(row.get("values").map_or(0, |v| v.as_array().unwrap().len()), floats);
+                proptest::prop_assert_eq!(row.get("histograms").map_or(0, |v| v.as_array().unwrap().len()), histograms);
+            }
+        }
+
         #[test]
         fn floats_read_back(v: f64) {
             let text = float(v);

@@ -352,7 +352,8 @@ fn join(series: &mut Vec<Series>, new: Vec<Series>) {
     }
 }
 
-fn bytes_of(answer: &Answer) -> usize {
+/// Bytes of memory that an answer takes.
+pub(super) fn bytes_of(answer: &Answer) -> usize {
     const EACH: usize = 160;
     let labels = |l: &model::Labels| l.as_bytes().len() + EACH;
     let notes: usize = answer.infos.iter().map(String::len).sum();
