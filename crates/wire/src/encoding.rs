@@ -190,6 +190,36 @@ fn stream<'a>(
     }
 }
 
+/// How large a body is after decompression, as far as it can be told before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainBytes {
+    pub about: usize,
+    pub at_most: usize,
+}
+
+/// How much a compressed text grows where it does not say so itself: telemetry packs about so well.
+const USUAL_RATIO: usize = 12;
+/// What deflate makes of a byte at most.
+const DEFLATE_RATIO_MAX: usize = 1032;
+
+/// Foretells what [`decompress`] with the same limit yields.
+pub fn plain_bytes(encoding: Encoding, body: &[u8], limit: usize) -> PlainBytes {
+    let len = body.len();
+    let (about, at_most) = match encoding {
+        Encoding::Identity => (len, len),
+        Encoding::Snappy => {
+            let says = snappy_length(body).map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            (says, says)
+        }
+        Encoding::Gzip | Encoding::Deflate => (len.saturating_mul(USUAL_RATIO), len.saturating_mul(DEFLATE_RATIO_MAX)),
+        Encoding::Zstd => (len.saturating_mul(USUAL_RATIO), usize::MAX),
+    };
+    PlainBytes {
+        about: about.min(limit),
+        at_most: at_most.min(limit),
+    }
+}
+
 /// The length a snappy block claims.
 fn snappy_length(body: &[u8]) -> Option<u64> {
     let mut length = 0u64;

@@ -20,7 +20,7 @@ pub mod remote_read;
 pub mod remote_write;
 pub mod remote_write2;
 
-pub use encoding::{Encoding, decompress, decompress_answer};
+pub use encoding::{Encoding, PlainBytes, decompress, decompress_answer, plain_bytes};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use protocol::{Example, PROTOCOLS, Protocol, Request, Setup, find, media_type};
 
