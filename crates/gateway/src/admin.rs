@@ -89,16 +89,7 @@ pub(crate) async fn login(
 ) -> Result<Response, Refusal> {
     let (head, content) = request.into_parts();
     let mut bytes = Vec::new();
-    let clock = &*app.parts.host.clock;
-    body::read(
-        &head.headers,
-        content,
-        LOGIN_BYTES_MAX,
-        clock,
-        &app.parts.server,
-        &mut bytes,
-    )
-    .await?;
+    let _held = body::read(&app.body_reader(), &head.headers, content, LOGIN_BYTES_MAX, &mut bytes).await?;
     let parsed: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|_| Refusal::bad_data("{\"token\":\"…\"} is right"))?;
     let token = parsed.get("token").and_then(|t| t.as_str()).unwrap_or("");

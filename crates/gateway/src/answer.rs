@@ -13,6 +13,8 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) kind: &'static str,
     pub(crate) message: String,
+    /// Whether a query wanted more than it may have.
+    pub(crate) beyond_budget: bool,
 }
 
 impl Refusal {
@@ -21,6 +23,15 @@ impl Refusal {
             status,
             kind,
             message: message.into(),
+            beyond_budget: false,
+        }
+    }
+
+    /// The same, of a query that wanted more than it may have.
+    pub(crate) fn beyond_budget(self) -> Self {
+        Refusal {
+            beyond_budget: true,
+            ..self
         }
     }
 
@@ -75,7 +86,9 @@ impl From<SourceError> for Refusal {
         match &e {
             SourceError::Budget(Timeout) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", e.to_string()),
             SourceError::Budget(Cancelled) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "canceled", e.to_string()),
-            SourceError::Budget(_) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", e.to_string()),
+            SourceError::Budget(_) => {
+                Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", e.to_string()).beyond_budget()
+            }
             SourceError::NotReady(_) => Refusal::unavailable(e.to_string()),
             SourceError::Damaged(_) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", e.to_string()),
             SourceError::Io(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", e.to_string()),

@@ -1,5 +1,4 @@
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use host::Clock;
@@ -8,6 +7,9 @@ use http_body_util::BodyExt;
 
 use crate::answer::Refusal;
 use crate::config::ServerConfig;
+use crate::pace::Slow;
+use crate::parts::App;
+use crate::room::{Held, Part, Share};
 
 /// Buffers kept for reuse, and the largest kept: fresh memory costs more than decoding into it.
 const BUFFERS_KEPT: usize = 16;
@@ -38,15 +40,37 @@ impl Buffers {
     }
 }
 
-/// Reads a whole body into `out`, at most `bytes_max`, no slower than the configured rate.
+/// What reading a body goes by.
+pub(crate) struct BodyReader<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) config: &'a ServerConfig,
+    /// Where its room comes from.
+    pub(crate) bodies: &'a Arc<Share>,
+}
+
+impl App {
+    pub(crate) fn body_reader(&self) -> BodyReader<'_> {
+        BodyReader {
+            clock: &*self.parts.host.clock,
+            config: &self.parts.server,
+            bodies: self.room.of(Part::Bodies),
+        }
+    }
+}
+
+/// Room is asked for in steps of so many bytes.
+const STEP_BYTES: usize = 64 << 10;
+
+/// Reads a whole body into `out`, at most `bytes_max`, no slower than the configured rate. The room it takes is held until
+/// what is given back goes.
 pub(crate) async fn read(
+    reader: &BodyReader<'_>,
     headers: &HeaderMap,
     mut body: Body,
     bytes_max: usize,
-    clock: &dyn Clock,
-    config: &ServerConfig,
     out: &mut Vec<u8>,
-) -> Result<(), Refusal> {
+) -> Result<Held, Refusal> {
+    let &BodyReader { clock, config, bodies } = reader;
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
@@ -59,33 +83,49 @@ pub(crate) async fn read(
         return Err(too_large());
     }
     out.clear();
-    out.reserve(declared.unwrap_or(0).min(1 << 20));
-    let patience = Duration::from_secs(u64::from(config.head_seconds));
-    let began = clock.monotonic();
+    let mut held = bodies.nothing();
+    let mut pace = config.pace(clock.monotonic(), config.body_bytes_per_second_min, config.rate_seconds);
     loop {
-        let slow = || {
-            let rate = config.body_bytes_per_second_min;
-            Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "timeout",
-                format!("the body arrives at less than {rate} bytes a second (server.body_bytes_per_second_min)"),
-            )
-        };
-        let frame = match tokio::time::timeout(patience, body.frame()).await {
-            Err(_) => return Err(slow()),
-            Ok(None) => return Ok(()),
+        let frame = match tokio::time::timeout(pace.until_due(clock.monotonic()), body.frame()).await {
+            Err(_) => None,
+            Ok(None) => return Ok(held),
             Ok(Some(Err(e))) => return Err(Refusal::bad_data(format!("the body cannot be read: {e}"))),
-            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Ok(frame))) => frame.into_data().ok(),
         };
-        if let Some(data) = frame.data_ref() {
-            if out.len() + data.len() > bytes_max {
+        if let Some(data) = frame {
+            let need = out.len() + data.len();
+            if need > bytes_max {
                 return Err(too_large());
             }
-            out.extend_from_slice(data);
+            if need > out.capacity() {
+                // what is declared is never exceeded, what is not doubles
+                let most = declared.unwrap_or(bytes_max).max(STEP_BYTES);
+                let capacity = need.max(out.capacity().saturating_mul(2).clamp(STEP_BYTES, most));
+                held.grow(capacity as u64).await?;
+                out.reserve_exact(capacity - out.len());
+            } else {
+                held.grow(need.next_multiple_of(STEP_BYTES) as u64).await?;
+            }
+            out.extend_from_slice(&data);
         }
-        let spent = clock.monotonic().saturating_sub(began);
-        if spent > patience && (out.len() as u64) < spent.as_secs() * config.body_bytes_per_second_min {
-            return Err(slow());
+        if let Err(slow) = pace.check(clock.monotonic(), out.len() as u64) {
+            bodies.note_slow();
+            return Err(too_slow(slow, config));
         }
     }
+}
+
+fn too_slow(slow: Slow, config: &ServerConfig) -> Refusal {
+    let message = match slow {
+        Slow::Rate => format!(
+            "the body arrives at less than {} bytes a second over {} s (server.body_bytes_per_second_min, \
+             server.rate_seconds)",
+            config.body_bytes_per_second_min, config.rate_seconds
+        ),
+        Slow::Whole => format!(
+            "the body took longer than {} s (server.transfer_seconds_max)",
+            config.transfer_seconds_max
+        ),
+    };
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
 }

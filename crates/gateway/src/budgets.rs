@@ -33,8 +33,11 @@ pub(crate) async fn cardinality(State(app): State<Arc<App>>, request: Request<Bo
     let metric = ask.params.get("metric").filter(|m| !m.is_empty());
     let (for_blame, name) = (Arc::clone(table), metric.map(str::to_owned));
     // every series is looked at
-    let found = tokio::task::spawn_blocking(move || for_blame.blame(tenant, name.as_deref()));
-    let found = found.await.ok().flatten();
+    let found = ask
+        .app
+        .telling
+        .run(move || for_blame.blame(tenant, name.as_deref()))
+        .await?;
     Ok(success(&json!({
         "seriesMax": limits.series_max,
         "metricSeriesMax": limits.metric_series_max,

@@ -1,5 +1,9 @@
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::pace::Pace;
 
 /// Bounds of one query.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -50,7 +54,7 @@ impl Default for QueryConfig {
             text_bytes_max: 64 << 10,
             matchers_max: 100,
             heavy_at_once: 0,
-            waiting_max: 64,
+            waiting_max: 512,
             tenant_at_once: 16,
             tenant_bytes_max: 1 << 30,
             slow_ms: 1000,
@@ -93,8 +97,17 @@ pub struct ServerConfig {
     pub idle_seconds: u32,
     /// Seconds an answer may wait for a reader that takes nothing.
     pub stall_seconds: u32,
-    /// Bytes a second that a body must arrive at, on average, after `head_seconds`.
+    /// Bytes a second that a body must arrive at, over each `rate_seconds`.
     pub body_bytes_per_second_min: u64,
+    /// Bytes a second that an answer must be read at, over each `stall_seconds` in which it waits for its reader.
+    pub answer_bytes_per_second_min: u64,
+    /// Seconds over which the rate of bodies is measured.
+    pub rate_seconds: u32,
+    /// Seconds that a body may take to arrive, and an answer to be read.
+    pub transfer_seconds_max: u32,
+    /// Bytes of memory that requests of all connections may hold together: a third for bodies, half for answers, a sixth
+    /// for frames of live pages.
+    pub memory_bytes: u64,
     /// Whether stored series may be deleted over HTTP (`/api/v1/admin/tsdb/delete_series`).
     pub delete_api: bool,
     /// Origins whose pages may read in a browser, such as `https://grafana.example`; `*`: any; empty: none. Only the
@@ -113,6 +126,10 @@ impl Default for ServerConfig {
             idle_seconds: 120,
             stall_seconds: 60,
             body_bytes_per_second_min: 1024,
+            answer_bytes_per_second_min: 4096,
+            rate_seconds: 10,
+            transfer_seconds_max: 300,
+            memory_bytes: 768 << 20,
             delete_api: true,
             cors_origins: None,
             trusted_proxies: Vec::new(),
@@ -120,7 +137,21 @@ impl Default for ServerConfig {
     }
 }
 
+/// Below it a page's snapshot would have no room.
+const MEMORY_BYTES_MIN: u64 = 96 << 20;
+
 impl ServerConfig {
+    /// The pace that a transfer which begins now must keep.
+    pub(crate) fn pace(&self, now: Duration, bytes_per_second_min: u64, window_seconds: u32) -> Pace {
+        let (window, all) = (u64::from(window_seconds), u64::from(self.transfer_seconds_max));
+        Pace::new(
+            now,
+            Duration::from_secs(window),
+            bytes_per_second_min,
+            Duration::from_secs(all),
+        )
+    }
+
     pub fn check(&self) -> Result<(), String> {
         const CONNECTIONS: std::ops::RangeInclusive<usize> = 8..=1_000_000;
         if !CONNECTIONS.contains(&self.connections_max) {
@@ -131,10 +162,18 @@ impl ServerConfig {
                 CONNECTIONS.end()
             ));
         }
+        if self.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(format!(
+                "server.memory_bytes: {}, at least {MEMORY_BYTES_MIN} is right",
+                self.memory_bytes
+            ));
+        }
         for (name, value) in [
             ("head_seconds", self.head_seconds),
             ("idle_seconds", self.idle_seconds),
             ("stall_seconds", self.stall_seconds),
+            ("rate_seconds", self.rate_seconds),
+            ("transfer_seconds_max", self.transfer_seconds_max),
         ] {
             if value == 0 {
                 return Err(format!("server.{name}: 0, at least 1 is right"));

@@ -25,6 +25,7 @@ use tower_service::Service;
 use crate::answer::Refusal;
 use crate::config::ServerConfig;
 use crate::head::{CheckedIo, Heads};
+use crate::pace::Pace;
 
 /// Bytes of a request's head.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -40,7 +41,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Serves a listener until `shutdown` turns true, then lets open requests end (at most 3 s).
 ///
 /// A slow or silent client costs a connection for a bounded time only: the head must arrive within `head_seconds`, an
-/// idle connection is closed after `idle_seconds`, an answer nobody reads after `stall_seconds`.
+/// idle connection is closed after `idle_seconds`, an answer nobody reads after `stall_seconds`, and one that is read at
+/// less than `answer_bytes_per_second_min` as well.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -165,12 +167,13 @@ async fn connection(
         .with_upgrades();
     tokio::pin!(served);
     let mut ticks = tokio::time::interval(WATCH_EVERY);
+    let mut reader = Reader::default();
     let mut stopping = false;
     loop {
         tokio::select! {
             _ = &mut served => return, // a client's mistake was answered by hyper; a lost connection interests nobody
             _ = ticks.tick() => {
-                if times.overdue(config) {
+                if times.overdue(config) || reader.is_slow(&times, config) {
                     return;
                 }
             }
@@ -182,6 +185,29 @@ async fn connection(
     }
 }
 
+/// Whether who reads an answer keeps the rate. Only the time counts in which the answer waits for its reader; the window is
+/// long, since the system's buffers pass on what is read in large steps.
+#[derive(Default)]
+struct Reader {
+    /// The pace, and what had been written when the answer began to wait.
+    pace: Option<(Pace, u64)>,
+}
+
+impl Reader {
+    fn is_slow(&mut self, times: &Times, config: &ServerConfig) -> bool {
+        if times.write_stalled.load(Relaxed) == 0 {
+            self.pace = None;
+            return false;
+        }
+        let (now, written) = (times.clock.monotonic(), times.written.load(Relaxed));
+        let rate = config.answer_bytes_per_second_min;
+        let (pace, before) = self
+            .pace
+            .get_or_insert_with(|| (config.pace(now, rate, config.stall_seconds), written));
+        pace.check(now, written.saturating_sub(*before)).is_err()
+    }
+}
+
 /// What a connection did last, in ms of the monotonic clock (+1, so that 0 is "never").
 struct Times {
     clock: Arc<dyn Clock>,
@@ -190,6 +216,8 @@ struct Times {
     head_began: AtomicU64,
     idle_since: AtomicU64,
     write_stalled: AtomicU64,
+    /// Bytes written since the connection began.
+    written: AtomicU64,
 }
 
 struct RequestGuard(Arc<Times>);
@@ -212,6 +240,7 @@ impl Times {
             head_began: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             write_stalled: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         };
         t.idle_since.store(t.now(), Relaxed);
         t
@@ -271,9 +300,13 @@ impl<T: Read + Unpin> Read for TimedIo<T> {
 }
 
 impl<T: Write + Unpin> TimedIo<T> {
-    fn note<R>(&self, polled: &Poll<R>) {
+    fn note(&self, polled: &Poll<io::Result<usize>>) {
         match polled {
-            Poll::Ready(_) => self.times.write_stalled.store(0, Relaxed),
+            Poll::Ready(written) => {
+                let bytes = written.as_ref().map_or(0, |n| *n as u64);
+                self.times.written.fetch_add(bytes, Relaxed);
+                self.times.write_stalled.store(0, Relaxed);
+            }
             Poll::Pending => {
                 let _ = self
                     .times

@@ -9,11 +9,12 @@ use model::{Budget, Hints, Labels, Matcher, SampleSource, SelectRequest, SeriesB
 use wire::federation::{Federated, FederatedValue, Format, write};
 
 use crate::answer::{Refusal, plain};
+use crate::draft::Draft;
 use crate::parts::App;
 use crate::pool::Weight;
-use crate::read::{Ask, finish};
+use crate::read::Ask;
 
-/// What a federated sample takes in memory besides its labels' text, for the query's budget.
+/// What a federated sample takes besides its labels, which are there twice: in memory and in the answer.
 const SAMPLE_BYTES: usize = size_of::<Federated>() + 64;
 
 /// The last sample of each series that one of `match[]` selects, for another Prometheus to scrape.
@@ -39,17 +40,18 @@ async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Refus
     let lookback_ms = i64::from(ask.app.parts.query.lookback_seconds) * 1000;
     let range = TimeRange::new(now_ms.saturating_sub(lookback_ms), now_ms);
     let tenant = ask.tenant;
-    let body = ask
+    let gzip = ask.gzip;
+    let draft = ask
         .run(Weight::Bulk, move |source, budget| {
             let mut samples = last_samples(source, tenant, &any_of, range, budget)?;
             samples.sort_by(|a, b| {
                 let by_name = a.labels.metric_name().cmp(b.labels.metric_name());
                 by_name.then_with(|| a.labels.iter().cmp(b.labels.iter()))
             });
-            Ok(write(&samples, format))
+            Ok(Draft::whole(write(&samples, format), gzip))
         })
         .await?;
-    Ok(finish(body, ask.gzip, &format.content_type()))
+    draft.respond(&ask.app, &format.content_type()).await
 }
 
 fn last_samples(
@@ -82,7 +84,7 @@ fn last_samples(
             set.read(i, &mut block, budget)?;
             if let Some((at_ms, value)) = last_of(&block) {
                 budget
-                    .bytes((labels.as_bytes().len() + SAMPLE_BYTES) as u64)
+                    .bytes((2 * labels.as_bytes().len() + SAMPLE_BYTES) as u64)
                     .map_err(model::SourceError::from)?;
                 samples.push(Federated { labels, at_ms, value });
             }

@@ -42,8 +42,7 @@ pub(crate) async fn influx_ready(State(app): State<Arc<App>>) -> Response {
 /// InfluxQL, of which only this is known: there are no databases to list, and none has to be made before writing.
 pub(crate) async fn influx_query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
-    let (clock, server) = (&*app.parts.host.clock, &app.parts.server);
-    let params = Params::of(&head.method, head.uri.query(), &head.headers, body, clock, server).await?;
+    let params = Params::of(&head.method, head.uri.query(), &head.headers, body, &app.body_reader()).await?;
     let result = statement(params.get("q").unwrap_or(""))?;
     let body = json!({ "results": [result] }).to_string();
     let version = format!("1.8-overseer-{}", app.parts.about.version);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Refusal;
 use crate::parts::App;
+use crate::pool::Weight;
 use crate::read::Evaluation;
 use crate::slow::TEXT_BYTES_MAX;
 
@@ -64,14 +65,30 @@ pub(crate) struct Timings {
 }
 
 impl Followed {
+    /// The same query, begun anew in another lane.
+    pub(crate) fn again(mut self, weight: Weight, explain: bool) -> Self {
+        let for_trace = Arc::clone(&self.turn.clock);
+        self.trace = Arc::new(Trace::new(Arc::new(move || for_trace.monotonic()), explain));
+        self.budget = self.app.pool.budget(weight, self.tenant);
+        self.turn.began = Arc::default();
+        self
+    }
+
     /// `parsed`: how long reading the expression took; `explain`: whether the plan shall be told.
-    pub(crate) fn of(app: &Arc<App>, evaluation: &Evaluation, asker: String, parsed: Duration, explain: bool) -> Self {
+    pub(crate) fn of(
+        app: &Arc<App>,
+        weight: Weight,
+        evaluation: &Evaluation,
+        asker: String,
+        parsed: Duration,
+        explain: bool,
+    ) -> Self {
         let clock = Arc::clone(&app.parts.host.clock);
         let for_trace = Arc::clone(&clock);
         let asked = clock.monotonic();
         Followed {
             trace: Arc::new(Trace::new(Arc::new(move || for_trace.monotonic()), explain)),
-            budget: app.pool.budget(evaluation.tenant),
+            budget: app.pool.budget(weight, evaluation.tenant),
             app: Arc::clone(app),
             tenant: evaluation.tenant,
             text: evaluation.text.clone(),

@@ -4,17 +4,18 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use input::Outcome;
-use model::{RejectReason, TenantId};
-use wire::{DecodeError, DecodeErrorKind, Protocol, otlp};
+use input::{Intake, Outcome};
+use model::{Batch, RejectReason, TenantId};
+use wire::{DecodeError, DecodeErrorKind, Encoding, Protocol, otlp};
 
 use crate::answer::{Refusal, empty, json, with_header};
 use crate::body;
 use crate::params;
 use crate::parts::App;
 
-/// Bodies decoded on the runtime's own thread; larger ones tell it that they block.
-const INLINE_BYTES_MAX: usize = 1 << 20;
+/// Bodies that have at most so many bytes after decompression are decoded on the runtime's own thread, in a millisecond or
+/// so; larger ones where nobody waits for them, a bounded number at once.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 /// What a sample of a large request takes at least, to size its columns once.
 const BYTES_PER_SAMPLE_MIN: usize = 64;
 
@@ -56,7 +57,7 @@ impl Taken {
 }
 
 /// Reads, decodes, admits and publishes one body: all ways in but the answer. `Ok` means that what was taken is durable.
-async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) -> Result<Taken, Refusal> {
+async fn take(app: &Arc<App>, protocol: &'static Protocol, request: Request<Body>) -> Result<Taken, Refusal> {
     let (Some(intake), Some(publisher)) = (&app.parts.intake, &app.parts.publisher) else {
         return Err(Refusal::not_found("the ingress role does not run in this process"));
     };
@@ -67,56 +68,48 @@ async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) ->
         .encoding(coding)
         .map_err(|e| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", e.to_string()))?;
     let query = params::pairs(head.uri.query().unwrap_or(""))?;
-    let clock = &*app.parts.host.clock;
+    let limits = &app.parts.limits;
     let mut raw = app.buffers.take();
-    body::read(
+    let mut held = body::read(
+        &app.body_reader(),
         &head.headers,
         content,
-        app.parts.limits.body_bytes_max,
-        clock,
-        &app.parts.server,
+        limits.body_bytes_max,
         &mut raw,
     )
     .await?;
-    let now_ms = clock.now_ms();
-    let decode = || {
-        let mut plain = app.buffers.take();
-        let mut error = None;
-        let mut admission = intake.admit(tenant, now_ms);
-        match wire::decompress(encoding, &raw, app.parts.limits.decoded_bytes_max, &mut plain) {
-            Err(e) => error = Some(e),
-            Ok(bytes) => {
-                admission.reserve(bytes.len() / (4 * BYTES_PER_SAMPLE_MIN));
-                let content_type = text_of(&head.headers, &header::CONTENT_TYPE);
-                let request = wire::Request {
-                    content_type,
-                    query: &query,
-                    now_ms,
-                    ..Default::default()
-                };
-                // the hot one gets a copy of the decoder made for this sink
-                let done = if protocol.id == "remote_write" {
-                    wire::remote_write::decode(bytes, &request, &mut admission)
-                } else {
-                    (protocol.decode)(bytes, &request, &mut admission)
-                };
-                error = error.or(done.err());
-            }
-        }
-        let (batch, outcome) = admission.finish();
-        app.buffers.give(plain);
-        (batch, outcome, error)
+    let (bytes, limit) = (raw.len(), limits.decoded_bytes_max);
+    let plain = wire::plain_bytes(encoding, &raw, limit);
+    held.grow((bytes + plain.about) as u64).await?;
+    let now_ms = app.parts.host.clock.now_ms();
+    let body = Arrived {
+        protocol,
+        encoding,
+        tenant,
+        now_ms,
+        content_type: text_of(&head.headers, &header::CONTENT_TYPE).to_owned(),
+        query,
+        raw,
     };
-    let (batch, outcome, error) = if raw.len() > INLINE_BYTES_MAX {
-        tokio::task::block_in_place(decode)
+    let decoded = if bytes.max(plain.at_most) > INLINE_BYTES_MAX {
+        let (app, intake) = (Arc::clone(app), intake.clone());
+        app.decoding.clone().run(move || body.decode(&app, &intake)).await?
     } else {
-        decode()
+        body.decode(app, intake)
     };
-    let bytes = raw.len();
-    app.buffers.give(raw);
+    let Decoded {
+        batch,
+        outcome,
+        error,
+        plain_bytes,
+    } = decoded;
+    // until it is published the batch takes about what the plain body took
+    held.grow(plain_bytes as u64).await?;
+    held.shrink(plain_bytes as u64);
     // in a task of its own: what is published is counted, also when the client does not wait for the answer
     let (publisher, ways) = (publisher.clone(), Arc::clone(&app.parts.ways));
     let published = tokio::spawn(async move {
+        let _held = held;
         publisher.batch(batch).await?;
         ways.note(protocol.id, now_ms, bytes, &outcome);
         Ok::<_, bus::BusError>(outcome)
@@ -125,6 +118,63 @@ async fn take(app: &App, protocol: &'static Protocol, request: Request<Body>) ->
         .await
         .map_err(|_| Refusal::unavailable("the server is stopping; send again"))??;
     Ok(Taken { outcome, error })
+}
+
+/// A body that is there in full, and what its head says of it.
+struct Arrived {
+    protocol: &'static Protocol,
+    encoding: Encoding,
+    tenant: TenantId,
+    now_ms: i64,
+    content_type: String,
+    query: Vec<(String, String)>,
+    raw: Vec<u8>,
+}
+
+impl Arrived {
+    fn decode(self, app: &App, intake: &Intake) -> Decoded {
+        let mut plain = app.buffers.take();
+        let mut plain_bytes = 0;
+        let mut error = None;
+        let mut admission = intake.admit(self.tenant, self.now_ms);
+        match wire::decompress(self.encoding, &self.raw, app.parts.limits.decoded_bytes_max, &mut plain) {
+            Err(e) => error = Some(e),
+            Ok(bytes) => {
+                plain_bytes = bytes.len();
+                admission.reserve(bytes.len() / (4 * BYTES_PER_SAMPLE_MIN));
+                let request = wire::Request {
+                    content_type: &self.content_type,
+                    query: &self.query,
+                    now_ms: self.now_ms,
+                    ..Default::default()
+                };
+                // the hot one gets a copy of the decoder made for this sink
+                let done = if self.protocol.id == "remote_write" {
+                    wire::remote_write::decode(bytes, &request, &mut admission)
+                } else {
+                    (self.protocol.decode)(bytes, &request, &mut admission)
+                };
+                error = error.or(done.err());
+            }
+        }
+        let (batch, outcome) = admission.finish();
+        app.buffers.give(plain);
+        app.buffers.give(self.raw);
+        Decoded {
+            batch,
+            outcome,
+            error,
+            plain_bytes,
+        }
+    }
+}
+
+/// What became of a body: its batch, and what stopped the decoder, if anything did.
+struct Decoded {
+    batch: Batch,
+    outcome: Outcome,
+    error: Option<DecodeError>,
+    plain_bytes: usize,
 }
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {

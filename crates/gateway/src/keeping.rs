@@ -123,7 +123,7 @@ pub(crate) async fn clean(State(app): State<Arc<App>>) -> Result<Response, Refus
 /// What the rules in force keep, and what is past its time.
 pub(crate) async fn retention(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let (store, now_ms) = (Arc::clone(store_of(&app)?), app.parts.host.clock.now_ms());
-    weighed(move || store.retention_in_force(now_ms)).await
+    weighed(&app, move || store.retention_in_force(now_ms)).await
 }
 
 /// The same under the rules given: `retention` as JSON, `retention_days`, `rollup_1m`, `rollup_1h`.
@@ -154,7 +154,7 @@ pub(crate) async fn retention_dry_run(
         ),
     };
     let (store, now_ms) = (Arc::clone(store_of(&app)?), app.parts.host.clock.now_ms());
-    weighed(move || {
+    weighed(&app, move || {
         let rules = Retention {
             classes: &classes,
             default_keep_ms: store::keep_of_days(days),
@@ -166,12 +166,10 @@ pub(crate) async fn retention_dry_run(
 }
 
 async fn weighed(
+    app: &App,
     work: impl FnOnce() -> Result<Vec<ClassReport>, StoreError> + Send + 'static,
 ) -> Result<Response, Refusal> {
-    let rows = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Refusal::unavailable("the report was not finished"))?
-        .map_err(refusal)?;
+    let rows = app.telling.run(work).await?.map_err(refusal)?;
     let rows: Vec<Value> = rows
         .iter()
         .map(|r| {
@@ -231,8 +229,12 @@ pub(crate) async fn snapshot_by_name(State(app): State<Arc<App>>) -> Result<Resp
 }
 
 pub(crate) async fn snapshots(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let list = store_of(&app)?.snapshots(&*app.parts.host.files).map_err(refusal)?;
-    Ok(success(&json!(list.iter().map(described).collect::<Vec<_>>())))
+    let (store, files) = (Arc::clone(store_of(&app)?), Arc::clone(&app.parts.host.files));
+    let listed = app.telling.run(move || {
+        let list = store.snapshots(&*files)?;
+        Ok::<_, StoreError>(json!(list.iter().map(described).collect::<Vec<_>>()))
+    });
+    Ok(success(&listed.await?.map_err(refusal)?))
 }
 
 pub(crate) async fn remove_snapshot(

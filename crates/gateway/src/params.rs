@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::{HeaderMap, Method, header};
 
 use crate::answer::Refusal;
-use crate::config::ServerConfig;
+use crate::body::BodyReader;
 
 /// Parameters of a read request: those of a form body, then those of the URL.
 #[derive(Debug, Default)]
@@ -27,13 +27,12 @@ impl Params {
         query: Option<&str>,
         headers: &HeaderMap,
         body: Body,
-        clock: &dyn host::Clock,
-        config: &ServerConfig,
+        reader: &BodyReader<'_>,
     ) -> Result<Self, Refusal> {
         let mut params = Params::default();
         if [Method::POST, Method::PUT, Method::PATCH].contains(method) && is_form(headers) {
             let mut form = Vec::new();
-            crate::body::read(headers, body, FORM_BYTES_MAX, clock, config, &mut form).await?;
+            let _held = crate::body::read(reader, headers, body, FORM_BYTES_MAX, &mut form).await?;
             params.extend(&form)?;
         }
         params.extend(query.unwrap_or("").as_bytes())?;

@@ -16,7 +16,9 @@ use crate::lifecycle::{ReloadAsk, Reloads};
 use crate::live::LiveHub;
 use crate::pool::QueryPool;
 use crate::proxies::Proxies;
+use crate::room::Room;
 use crate::slow::SlowLog;
+use crate::work::Work;
 
 /// What the gateway is wired to. A role that does not run in this process is `None`; its routes answer 404 with the
 /// name of the role.
@@ -67,6 +69,9 @@ pub struct About {
     pub config_yaml: String,
 }
 
+/// Answers about the server itself that are made at once.
+const TELLING_AT_ONCE: usize = 2;
+
 /// The gateway: routes over its parts.
 #[derive(Clone)]
 pub struct Gateway {
@@ -83,6 +88,14 @@ pub(crate) struct App {
     /// Answers of queries that may come again.
     pub(crate) results: Arc<ResultCache>,
     pub(crate) buffers: Buffers,
+    /// What bodies, answers and frames of all connections may hold.
+    pub(crate) room: Room,
+    /// Decoding of bodies.
+    pub(crate) decoding: Work,
+    /// Writing of answers that are made while they are read.
+    pub(crate) writing: Work,
+    /// What the server says of itself.
+    pub(crate) telling: Work,
     pub(crate) counts: HttpCounts,
     pub(crate) slow: Arc<SlowLog>,
     pub(crate) reloads: Reloads,
@@ -94,6 +107,8 @@ pub(crate) struct HttpCounts {
     pub(crate) by_class: [AtomicU64; 6],
     pub(crate) queries: AtomicU64,
     pub(crate) query_failures: AtomicU64,
+    /// Large answers that were not read to their end.
+    pub(crate) cut_answers: AtomicU64,
 }
 
 impl Gateway {
@@ -110,9 +125,14 @@ impl Gateway {
         let slow = SlowLog::new(parts.host.clone(), parts.slow_log.clone(), parts.query.slow_ms);
         let results = Arc::new(ResultCache::new(parts.query.cache_bytes_max));
         let reloads = Reloads::new(parts.about.config_yaml.clone(), parts.about.started_ms);
+        let room = Room::new(parts.server.memory_bytes);
         let app = Arc::new(App {
             parts,
             reloads,
+            room,
+            decoding: Work::new(crate::read::threads()),
+            writing: Work::new(crate::read::threads()),
+            telling: Work::new(TELLING_AT_ONCE),
             slow,
             auth,
             cors_origins,

@@ -6,10 +6,14 @@ use model::{Budget, SharedBytes, StopReason, TenantId};
 
 use crate::answer::Refusal;
 use crate::config::QueryConfig;
-use crate::turns::{Entered, Turns};
+use crate::turns::{Entered, LANES, Turns};
 
 /// Light queries that run at once; they take microseconds to milliseconds.
 const LIGHT_AT_ONCE: usize = 16;
+/// Series, samples and bytes up to which a query is light: so many take some tens of milliseconds.
+const LIGHT_SERIES_MAX: u64 = 20_000;
+const LIGHT_SAMPLES_MAX: u64 = 1_000_000;
+const LIGHT_BYTES_MAX: u64 = 32 << 20;
 /// Remote reads and federations that run at once: the former may wait for their readers, so they have a lane of their own.
 const BULK_AT_ONCE: usize = 8;
 
@@ -22,13 +26,17 @@ pub(crate) struct QueryPool {
     held: Mutex<BTreeMap<TenantId, Arc<SharedBytes>>>,
 }
 
-/// Which lane a query goes to, judged by what can be known before it runs.
+/// Which lane a query goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
+    /// What wants more than light ones may have is begun anew among the heavy ones. The index mostly tells before
+    /// anything is read.
     Light,
     Heavy,
     /// Hands over more than it computes, as fast as its reader takes it.
     Bulk,
+    /// Panels of live pages.
+    Live,
 }
 
 impl Weight {
@@ -37,6 +45,7 @@ impl Weight {
             Weight::Light => 0,
             Weight::Heavy => 1,
             Weight::Bulk => 2,
+            Weight::Live => 3,
         }
     }
 }
@@ -58,7 +67,7 @@ impl QueryPool {
         } else {
             config.heavy_at_once as usize
         };
-        let lanes = [LIGHT_AT_ONCE, heavy, BULK_AT_ONCE];
+        let lanes = [LIGHT_AT_ONCE, heavy, BULK_AT_ONCE, cores];
         QueryPool {
             turns: Arc::new(Turns::new(
                 lanes,
@@ -70,15 +79,51 @@ impl QueryPool {
         }
     }
 
-    /// What one query of a tenant may use.
-    pub(crate) fn budget(&self, tenant: TenantId) -> Arc<Budget> {
+    /// What one query of a tenant may use in a lane.
+    pub(crate) fn budget(&self, weight: Weight, tenant: TenantId) -> Arc<Budget> {
         let q = &self.config;
+        let light = |of_all: u64, of_light: u64| {
+            if weight == Weight::Light {
+                of_all.min(of_light)
+            } else {
+                of_all
+            }
+        };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let of_tenant = held
             .entry(tenant)
             .or_insert_with(|| Arc::new(SharedBytes::new(q.tenant_bytes_max)));
-        let own = Budget::new(q.samples_max, q.bytes_max, q.series_max);
+        let own = Budget::new(
+            light(q.samples_max, LIGHT_SAMPLES_MAX),
+            light(q.bytes_max, LIGHT_BYTES_MAX),
+            light(q.series_max, LIGHT_SERIES_MAX),
+        );
         Arc::new(own.within(Arc::clone(of_tenant)))
+    }
+
+    /// Threads for a query that runs now: those of a lane share the cores, so that they leave something to the others.
+    pub(crate) fn threads(&self, weight: Weight, long: bool) -> usize {
+        match weight {
+            Weight::Light if !long => 1,
+            Weight::Live => 1,
+            Weight::Light | Weight::Heavy | Weight::Bulk => {
+                (crate::read::threads() / self.turns.running(weight.lane()).max(1)).max(1)
+            }
+        }
+    }
+
+    /// (running, waiting) in each lane, by name.
+    pub(crate) fn lanes(&self) -> [(&'static str, usize, usize); LANES] {
+        let names = [
+            ("light", Weight::Light),
+            ("heavy", Weight::Heavy),
+            ("bulk", Weight::Bulk),
+            ("live", Weight::Live),
+        ];
+        names.map(|(name, weight)| {
+            let lane = weight.lane();
+            (name, self.turns.running(lane), self.turns.waiting(lane))
+        })
     }
 
     /// Bytes that all queries hold now.
@@ -154,6 +199,7 @@ impl QueryPool {
         busy(match weight {
             Weight::Light => format!("{LIGHT_AT_ONCE} queries run already; try again"),
             Weight::Heavy => "too many queries run already (query.heavy_at_once); try again".to_owned(),
+            Weight::Live => "too many panels are evaluated already; try again".to_owned(),
             Weight::Bulk => format!("{BULK_AT_ONCE} remote reads and federations run already; try again"),
         })
     }

@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,19 +17,20 @@ use query::promql::value::Value as PromValue;
 use query::promql::{self, json};
 
 use crate::admin::store_of;
-use crate::answer::{Refusal, empty, json as json_answer, with_header};
+use crate::answer::{Refusal, empty};
+use crate::draft::Draft;
 use crate::explain::explained;
-use crate::follow::{Followed, Timings, Turn};
+use crate::follow::{Followed, Timings};
 use crate::params::{self, Params, invalid};
 use crate::parts::App;
 use crate::pool::Weight;
 
 const JSON: &str = "application/json";
-/// Answers from this size on are compressed for clients that take gzip.
-const GZIP_BYTES_MIN: usize = 1400;
-/// Steps of a range query, and window in ms, from which it counts as heavy.
-const HEAVY_STEPS: i64 = 500;
-const HEAVY_SPAN_MS: i64 = 6 * 3600 * 1000;
+/// Steps of a range query, and window in ms, from which it is evaluated by several threads.
+const LONG_STEPS: i64 = 500;
+const LONG_SPAN_MS: i64 = 6 * 3600 * 1000;
+/// Bytes of an answer that are written to nowhere at once.
+const SCRATCH_BYTES: usize = 64 << 10;
 /// Groups of `status/tsdb`, as Prometheus shows them.
 const CARDINALITY_TOP: usize = 10;
 const CARDINALITY_TOP_MAX: usize = 10_000;
@@ -49,16 +49,7 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) async fn of(app: Arc<App>, request: Request<Body>) -> Result<Self, Refusal> {
         let (head, body) = request.into_parts();
-        let clock = &*app.parts.host.clock;
-        let params = Params::of(
-            &head.method,
-            head.uri.query(),
-            &head.headers,
-            body,
-            clock,
-            &app.parts.server,
-        )
-        .await?;
+        let params = Params::of(&head.method, head.uri.query(), &head.headers, body, &app.body_reader()).await?;
         let tenant = head.extensions.get::<TenantId>().copied().unwrap_or(TenantId::DEFAULT);
         let limit = Duration::from_secs(u64::from(app.parts.query.timeout_seconds));
         let timeout = match params.duration_ms("timeout")? {
@@ -109,19 +100,35 @@ impl Ask {
         weight: Weight,
         work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.run_within(weight, self.app.pool.budget(self.tenant), work).await
+        let budget = self.app.pool.budget(weight, self.tenant);
+        self.run_within(weight, budget, self.deadline(), work).await
+    }
+
+    /// The same as a light one first, and where it wants more than that may have, as a heavy one.
+    pub(crate) async fn weighed<T: Send + 'static>(
+        &self,
+        work: impl Fn(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Clone + Send + 'static,
+    ) -> Result<T, Refusal> {
+        match self.run(Weight::Light, work.clone()).await {
+            Err(refused) if refused.beyond_budget => self.run(Weight::Heavy, work).await,
+            ran => ran,
+        }
+    }
+
+    fn deadline(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now() + self.timeout
     }
 
     async fn run_within<T: Send + 'static>(
         &self,
         weight: Weight,
         budget: Arc<Budget>,
+        deadline: tokio::time::Instant,
         work: impl FnOnce(&dyn SampleSource, &Budget) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let asked = tokio::time::Instant::now();
-        let waited = tokio::time::timeout(self.timeout, self.source()).await;
+        let waited = tokio::time::timeout_at(deadline, self.source()).await;
         let source = waited.map_err(|_| crate::pool::timed_out(self.timeout))??;
-        let left = self.timeout.saturating_sub(asked.elapsed());
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         self.app
             .pool
             .run(weight, self.tenant, budget, left, move |budget| work(&*source, budget))
@@ -217,15 +224,28 @@ impl Ask {
         let matchers: Result<Vec<Matcher>, _> = labels.iter().map(equal).collect();
         let any_of = [matchers.map_err(|e| Refusal::bad_data(e.to_string()))?];
         let tenant = self.tenant;
-        self.run(Weight::Light, move |source, budget| {
+        self.weighed(move |source, budget| {
             let found = source.label_values(tenant, model::METRIC_NAME, &any_of, TimeRange::ALL, budget)?;
             Ok(found.items)
         })
         .await
     }
 
-    pub(crate) fn answer(&self, body: Vec<u8>) -> Response {
-        finish(body, self.gzip, JSON)
+    /// The JSON answer that a draft is the beginning of.
+    pub(crate) async fn answer(&self, draft: Draft) -> Result<Response, Refusal> {
+        draft.respond(&self.app, JSON).await
+    }
+
+    /// An answer that is computed from the request alone.
+    async fn worked(
+        self,
+        work: impl FnOnce(&Ask) -> Result<Vec<u8>, Refusal> + Send + 'static,
+    ) -> Result<Response, Refusal> {
+        let app = Arc::clone(&self.app);
+        let drafted = app
+            .telling
+            .run(move || work(&self).map(|body| Draft::whole(body, self.gzip)));
+        drafted.await??.respond(&app, JSON).await
     }
 }
 
@@ -243,24 +263,6 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
             .is_some_and(|q| q.trim().parse() == Ok(0.0));
         name.trim().eq_ignore_ascii_case("gzip") && !refused
     })
-}
-
-/// A body of some type, compressed where that is taken and pays.
-pub(crate) fn finish(body: Vec<u8>, gzip: bool, content_type: &str) -> Response {
-    let typed = |bytes| with_header(json_answer(StatusCode::OK, bytes), header::CONTENT_TYPE, content_type);
-    if gzip && body.len() >= GZIP_BYTES_MIN {
-        let mut packed = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
-        if packed.write_all(&body).is_ok()
-            && let Ok(bytes) = packed.finish()
-        {
-            return with_header(
-                with_header(typed(bytes), header::CONTENT_ENCODING, "gzip"),
-                header::VARY,
-                "accept-encoding",
-            );
-        }
-    }
-    typed(body)
 }
 
 /// What an evaluation needs, owned, so that it can move to another thread.
@@ -308,16 +310,31 @@ pub(crate) fn refusal(e: EvalError) -> Refusal {
         EvalErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         EvalErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     };
-    Refusal::new(status, kind, e.message)
+    let refused = Refusal::new(status, kind, e.message);
+    if e.kind == EvalErrorKind::Limit {
+        refused.beyond_budget()
+    } else {
+        refused
+    }
 }
 
 pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The lane of a query, by what can be known before it runs.
-pub(crate) fn weight_of(expr: &Expr, query: Query) -> Weight {
-    let long = match query {
+/// The lane in which a query begins, by its text alone. Where its series and samples are too many for a light one, which
+/// the index mostly tells before they are read, it is begun anew as a heavy one.
+pub(crate) fn weight_of(expr: &Expr) -> Weight {
+    if promql::has_subquery(expr) {
+        Weight::Heavy
+    } else {
+        Weight::Light
+    }
+}
+
+/// Whether a query has so many steps that several threads pay, though it may be a light one.
+fn is_long(query: Query) -> bool {
+    match query {
         Query::Instant { .. } => false,
         Query::Range {
             start_ms,
@@ -325,14 +342,18 @@ pub(crate) fn weight_of(expr: &Expr, query: Query) -> Weight {
             step_ms,
         } => {
             let span_ms = end_ms.saturating_sub(start_ms);
-            span_ms / step_ms.max(1) >= HEAVY_STEPS || span_ms >= HEAVY_SPAN_MS
+            span_ms / step_ms.max(1) >= LONG_STEPS || span_ms >= LONG_SPAN_MS
         }
-    };
-    if long || promql::has_subquery(expr) {
-        Weight::Heavy
-    } else {
-        Weight::Light
     }
+}
+
+/// What a query's answer shall have besides its value.
+#[derive(Clone)]
+struct Wishes {
+    limit: usize,
+    stats: String,
+    explain: bool,
+    gzip: bool,
 }
 
 async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
@@ -340,75 +361,132 @@ async fn evaluate(ask: Ask, query: Query) -> Result<Response, Refusal> {
     let began = clock.monotonic();
     let (text, expr) = ask.expression()?;
     let parsed = clock.monotonic().saturating_sub(began);
-    let weight = weight_of(&expr, query);
+    let weight = weight_of(&expr);
     let lookback_ms = match ask.params.duration_ms("lookback_delta")? {
         Some(ms) if ms > 0 => ms,
         _ => i64::from(ask.app.parts.query.lookback_seconds) * 1000,
     };
-    let limit = ask.params.limit()?;
-    let stats = ask.params.get("stats").unwrap_or("").to_owned();
-    let explain = ask.params.flag("explain")?;
+    let wishes = Wishes {
+        limit: ask.params.limit()?,
+        stats: ask.params.get("stats").unwrap_or("").to_owned(),
+        explain: ask.params.flag("explain")?,
+        gzip: ask.gzip,
+    };
+    let kept = wishes.stats.is_empty() && !wishes.explain && !ask.params.flag("nocache")?;
     let evaluation = Evaluation {
         text,
         expr,
         tenant: ask.tenant,
         query,
         lookback_ms,
-        threads: if weight == Weight::Heavy { threads() } else { 1 },
-        per_step_stats: stats == "all",
+        threads: 1,
+        per_step_stats: wishes.stats == "all",
         use_start_times: ask.app.parts.query.use_start_times,
-        cache: (stats.is_empty() && !explain && !ask.params.flag("nocache")?).then(|| Arc::clone(&ask.app.results)),
+        cache: kept.then(|| Arc::clone(&ask.app.results)),
     };
     ask.app.counts.queries.fetch_add(1, Relaxed);
-    let followed = Followed::of(&ask.app, &evaluation, ask.asker.clone(), parsed, explain);
-    let (trace, turn, timer) = (followed.trace(), followed.turn(), followed.timer());
-    let ran = ask
-        .run_within(weight, followed.budget(), move |source, budget| {
+    let deadline = ask.deadline();
+    let explain = wishes.explain;
+    let mut followed = Followed::of(&ask.app, weight, &evaluation, ask.asker.clone(), parsed, explain);
+    let mut ran = ask
+        .evaluated(weight, &followed, deadline, evaluation.clone(), wishes.clone())
+        .await;
+    if weight == Weight::Light && ran.as_ref().is_err_and(|refused| refused.beyond_budget) {
+        followed = followed.again(Weight::Heavy, explain);
+        ran = ask
+            .evaluated(Weight::Heavy, &followed, deadline, evaluation, wishes)
+            .await;
+    }
+    let ran = ran.map_err(|refused| followed.blamed(refused));
+    // what the answer is made from counts as the query's until there is room for it among the answers
+    let budget = followed.budget();
+    followed.ended(ran.as_ref().err());
+    let answered = match ran {
+        Ok(draft) => ask.answer(draft).await,
+        Err(refused) => Err(refused),
+    };
+    drop(budget);
+    if answered.is_err() {
+        ask.app.counts.query_failures.fetch_add(1, Relaxed);
+    }
+    answered
+}
+
+impl Ask {
+    /// Evaluates in one lane.
+    async fn evaluated(
+        &self,
+        weight: Weight,
+        followed: &Followed,
+        deadline: tokio::time::Instant,
+        mut evaluation: Evaluation,
+        wishes: Wishes,
+    ) -> Result<Draft, Refusal> {
+        let (trace, turn, timer) = (followed.trace(), followed.turn(), followed.timer());
+        let app = Arc::clone(&self.app);
+        self.run_within(weight, followed.budget(), deadline, move |source, budget| {
             turn.comes();
+            evaluation.threads = app.pool.threads(weight, is_long(evaluation.query));
             let mut answer = evaluation.traced(source, budget, &trace)?;
             let timings = timer();
-            if truncate(&mut answer.value, limit) {
+            if truncate(&mut answer.value, wishes.limit) {
                 answer.warnings.push("results truncated due to limit".into());
             }
-            if !matches!(stats.as_str(), "" | "true" | "all") {
+            let stats = wishes.stats.as_str();
+            if !matches!(stats, "" | "true" | "all") {
                 let shown: String = stats.chars().take(80).collect();
                 answer.warnings.push(format!(
                     "value {shown:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
                 ));
             }
-            let stats = if stats.is_empty() {
-                None
-            } else {
-                Some((&answer.stats, timings))
-            };
-            let plan = |serialised| {
+            let stats = (!stats.is_empty()).then_some((&answer.stats, timings));
+            let mut plan = None;
+            if wishes.explain {
+                let serialised = turn.times(|| written(&answer.value, budget))?;
                 let timings = Timings { serialised, ..timings };
-                explain.then(|| explained(&trace, budget, &timings, evaluation.threads))
-            };
-            write_answer(&answer, stats, &turn, &plan, budget).map_err(|e| refusal(e.into()))
+                plan = Some(explained(&trace, budget, &timings, evaluation.threads));
+            }
+            let tail = tail_of(&answer, stats, plan);
+            budget.check().map_err(model::SourceError::from)?;
+            Ok(draft_of(answer, tail, wishes.gzip))
         })
-        .await;
-    let ran = ran.map_err(|refused| followed.blamed(refused));
-    followed.ended(ran.as_ref().err());
-    match ran {
-        Ok(body) => Ok(ask.answer(body)),
-        Err(refused) => {
-            ask.app.counts.query_failures.fetch_add(1, Relaxed);
-            Err(refused)
-        }
+        .await
     }
 }
 
+/// Writes a value to nowhere, to tell how long that takes.
+fn written(value: &PromValue, budget: &Budget) -> Result<(), Refusal> {
+    let (mut writer, mut scratch) = (json::ResultWriter::default(), Vec::new());
+    while writer.write(value, &mut scratch, SCRATCH_BYTES) {
+        scratch.clear();
+        budget.check().map_err(model::SourceError::from)?;
+    }
+    Ok(())
+}
+
 /// The answer in the envelope of Prometheus' API.
-fn write_answer(
-    answer: &Answer,
-    stats: Option<(&Stats, Timings)>,
-    turn: &Turn,
-    plan: &dyn Fn(Duration) -> Option<serde_json::Value>,
-    budget: &Budget,
-) -> Result<Vec<u8>, model::BudgetError> {
-    let mut out = br#"{"status":"success","data":{"#.to_vec();
-    let serialised = turn.times(|| json::write_value(&answer.value, &mut out, budget))?;
+fn draft_of(answer: Answer, tail: Vec<u8>, gzip: bool) -> Draft {
+    let bytes = answer.bytes() + tail.len();
+    let value = answer.value;
+    let mut head = format!(
+        "{{\"status\":\"success\",\"data\":{{\"resultType\":\"{}\",\"result\":",
+        value.type_name()
+    );
+    let mut writer = json::ResultWriter::default();
+    let write = move |out: &mut Vec<u8>, len_max: usize| {
+        out.extend_from_slice(std::mem::take(&mut head).as_bytes());
+        let more = writer.write(&value, out, len_max);
+        if !more {
+            out.extend_from_slice(&tail);
+        }
+        more
+    };
+    Draft::begin(gzip, bytes as u64, Box::new(write))
+}
+
+/// What comes behind the result.
+fn tail_of(answer: &Answer, stats: Option<(&Stats, Timings)>, plan: Option<serde_json::Value>) -> Vec<u8> {
+    let mut out = Vec::new();
     if let Some((s, timings)) = stats {
         let mut samples =
             serde_json::json!({ "totalQueryableSamples": s.samples_total, "peakSamples": s.samples_peak });
@@ -433,7 +511,7 @@ fn write_answer(
         out.extend_from_slice(b",\"stats\":");
         out.extend_from_slice(stats.to_string().as_bytes());
     }
-    if let Some(plan) = plan(serialised) {
+    if let Some(plan) = plan {
         out.extend_from_slice(b",\"explain\":");
         out.extend_from_slice(plan.to_string().as_bytes());
     }
@@ -445,7 +523,7 @@ fn write_answer(
         }
     }
     out.push(b'}');
-    Ok(out)
+    out
 }
 
 /// Keeps the first `limit` series; whether that took any away.
@@ -521,53 +599,30 @@ fn within<T>(
     })
 }
 
-/// `{"status":"success","data":…}` around names or label sets.
-fn found<T>(found: Found<T>, limit: usize, write: impl Fn(&T, &mut Vec<u8>)) -> Vec<u8> {
-    let mut out = br#"{"status":"success","data":["#.to_vec();
-    for (i, item) in found.items.iter().take(limit).enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write(item, &mut out);
-    }
-    out.push(b']');
-    let mut warnings = found.warnings;
-    if found.items.len() > limit {
-        warnings.push("results truncated due to limit".into());
-    }
-    if !warnings.is_empty() {
-        out.extend_from_slice(b",\"warnings\":");
-        out.extend_from_slice(serde_json::json!(warnings).to_string().as_bytes());
-    }
-    out.push(b'}');
-    out
-}
-
 pub(crate) async fn series(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
     ask.params.whole()?;
     let (any_of, range, limit, tenant) = (ask.matchers(true)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
-    let body = ask
-        .run(Weight::Light, move |source, budget| {
-            let all = within(range, || source.series(tenant, &any_of, range, budget))?;
-            Ok(found(all, limit, |labels: &Labels, out| {
-                json::write_labels(labels, out)
-            }))
-        })
-        .await?;
-    Ok(ask.answer(body))
+    let gzip = ask.gzip;
+    let draft = ask.weighed(move |source, budget| {
+        let all = within(range, || source.series(tenant, &any_of, range, budget))?;
+        let bytes = |labels: &Labels| labels.as_bytes().len();
+        Ok(Draft::list(all, limit, gzip, bytes, json::write_labels))
+    });
+    ask.answer(draft.await?).await
 }
 
 pub(crate) async fn labels(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
     let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
-    let body = ask
-        .run(Weight::Light, move |source, budget| {
-            let all = within(range, || source.label_names(tenant, &any_of, range, budget))?;
-            Ok(found(all, limit, |name: &String, out| json::write_string(name, out)))
-        })
-        .await?;
-    Ok(ask.answer(body))
+    let gzip = ask.gzip;
+    let draft = ask.weighed(move |source, budget| {
+        let all = within(range, || source.label_names(tenant, &any_of, range, budget))?;
+        Ok(Draft::list(all, limit, gzip, String::len, |text, out| {
+            json::write_string(text, out)
+        }))
+    });
+    ask.answer(draft.await?).await
 }
 
 pub(crate) async fn label_values(
@@ -585,13 +640,14 @@ pub(crate) async fn label_values(
     }
     let ask = Ask::of(app, request).await?;
     let (any_of, range, limit, tenant) = (ask.matchers(false)?, ask.any_range()?, ask.params.limit()?, ask.tenant);
-    let body = ask
-        .run(Weight::Light, move |source, budget| {
-            let all = within(range, || source.label_values(tenant, &name, &any_of, range, budget))?;
-            Ok(found(all, limit, |value: &String, out| json::write_string(value, out)))
-        })
-        .await?;
-    Ok(ask.answer(body))
+    let gzip = ask.gzip;
+    let draft = ask.weighed(move |source, budget| {
+        let all = within(range, || source.label_values(tenant, &name, &any_of, range, budget))?;
+        Ok(Draft::list(all, limit, gzip, String::len, |text, out| {
+            json::write_string(text, out)
+        }))
+    });
+    ask.answer(draft.await?).await
 }
 
 pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -602,51 +658,58 @@ pub(crate) async fn exemplars(State(app): State<Arc<App>>, request: Request<Body
     if any_of.is_empty() {
         return Ok(empty(StatusCode::NO_CONTENT)); // nothing is selected, so nothing is asked for
     }
-    let body = ask
-        .run(Weight::Light, move |source, budget| {
-            let all = source.exemplars(tenant, &any_of, range, budget)?;
-            let object = |l: &Labels| -> serde_json::Value {
-                l.iter()
-                    .map(|(n, v)| (n.to_owned(), v.into()))
-                    .collect::<serde_json::Map<_, _>>()
-                    .into()
-            };
-            let data: Vec<serde_json::Value> = all
-                .iter()
-                .map(|(labels, rows)| {
-                    let rows: Vec<serde_json::Value> = rows
-                        .iter()
-                        .map(|e| {
-                            serde_json::json!({
-                                "labels": object(&e.labels),
-                                "value": promql::decimal(e.value),
-                                "timestamp": e.at_ms as f64 / 1000.0,
-                            })
-                        })
-                        .collect();
-                    serde_json::json!({ "seriesLabels": object(labels), "exemplars": rows })
-                })
-                .collect();
-            Ok(serde_json::json!({ "status": "success", "data": data })
-                .to_string()
-                .into_bytes())
-        })
-        .await?;
-    Ok(ask.answer(body))
+    let gzip = ask.gzip;
+    let draft = ask.weighed(move |source, budget| {
+        let items = source.exemplars(tenant, &any_of, range, budget)?;
+        let found = Found {
+            items,
+            warnings: Vec::new(),
+        };
+        Ok(Draft::list(found, usize::MAX, gzip, exemplars_bytes, write_exemplars))
+    });
+    ask.answer(draft.await?).await
+}
+
+type SeriesExemplars = (Labels, Vec<model::Exemplar>);
+
+fn exemplars_bytes((labels, rows): &SeriesExemplars) -> usize {
+    let each = |e: &model::Exemplar| size_of::<model::Exemplar>() + e.labels.as_bytes().len();
+    labels.as_bytes().len() + rows.iter().map(each).sum::<usize>()
+}
+
+fn write_exemplars((labels, rows): &SeriesExemplars, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"exemplars\":[");
+    for (i, e) in rows.iter().enumerate() {
+        out.extend_from_slice(if i > 0 { b",{\"labels\":" } else { b"{\"labels\":" });
+        json::write_labels(&e.labels, out);
+        let at = serde_json::json!(e.at_ms as f64 / 1000.0);
+        out.extend_from_slice(format!(",\"timestamp\":{at},\"value\":").as_bytes());
+        json::write_string(&promql::decimal(e.value), out);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"],\"seriesLabels\":");
+    json::write_labels(labels, out);
+    out.push(b'}');
 }
 
 pub(crate) async fn format_query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
-    let (_, expr) = ask.expression()?;
-    let data = serde_json::json!({ "status": "success", "data": promql::pretty(&expr) });
-    Ok(ask.answer(data.to_string().into_bytes()))
+    ask.worked(|ask| {
+        let (_, expr) = ask.expression()?;
+        let data = serde_json::json!({ "status": "success", "data": promql::pretty(&expr) });
+        Ok(data.to_string().into_bytes())
+    })
+    .await
 }
 
 pub(crate) async fn parse_query(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
     let ask = Ask::of(app, request).await?;
-    let (_, expr) = ask.expression()?;
-    let data = serde_json::json!({ "status": "success", "data": promql::tree_json(&expr) });
-    Ok(ask.answer(data.to_string().into_bytes()))
+    ask.worked(|ask| {
+        let (_, expr) = ask.expression()?;
+        let data = serde_json::json!({ "status": "success", "data": promql::tree_json(&expr) });
+        Ok(data.to_string().into_bytes())
+    })
+    .await
 }
 
 pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Refusal> {
@@ -663,8 +726,9 @@ pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Bo
         },
     };
     let tenant = ask.tenant;
-    let body = ask
-        .run(Weight::Light, move |source, _| {
+    let gzip = ask.gzip;
+    let draft = ask
+        .run(Weight::Heavy, move |source, _| {
             let c = source.cardinality(tenant, top)?;
             let rows = |rows: &[model::CardinalityRow]| -> serde_json::Value {
                 rows.iter()
@@ -684,10 +748,9 @@ pub(crate) async fn status_tsdb(State(app): State<Arc<App>>, request: Request<Bo
                 "memoryInBytesByLabelName": rows(&c.bytes_by_label),
                 "seriesCountByLabelValuePair": rows(&c.series_by_pair),
             });
-            Ok(serde_json::json!({ "status": "success", "data": data })
-                .to_string()
-                .into_bytes())
+            let body = serde_json::json!({ "status": "success", "data": data });
+            Ok(Draft::whole(body.to_string().into_bytes(), gzip))
         })
         .await?;
-    Ok(ask.answer(body))
+    ask.answer(draft).await
 }

@@ -16,6 +16,7 @@ use wire::remote_read::{ReadForm, ReadQuery, SAMPLES_TYPE, STREAM_TYPE, SampledA
 use wire::{Encoding, decompress};
 
 use crate::answer::{Refusal, empty, plain, with_header};
+use crate::draft::Draft;
 use crate::parts::App;
 use crate::pool::{Weight, timed_out};
 use crate::read::Ask;
@@ -26,6 +27,8 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 const PIECE_BYTES: usize = 64 << 10;
 /// Pieces that wait for a slow reader; when there are as many, reading waits.
 const PIECES_WAITING: usize = 4;
+/// How often a sampled answer is there while it is compressed.
+const COPIES: u64 = 3;
 /// What a series takes while its place in the order is found.
 const SERIES_BYTES: usize = 64;
 
@@ -39,13 +42,17 @@ pub(crate) async fn read(State(app): State<Arc<App>>, request: Request<Body>) ->
 
 async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
-    let (clock, server) = (&*app.parts.host.clock, &app.parts.server);
     let mut packed = Vec::new();
-    crate::body::read(&head.headers, body, REQUEST_BYTES_MAX, clock, server, &mut packed).await?;
-    let mut buffer = Vec::new();
-    let asked = decompress(Encoding::Snappy, &packed, REQUEST_BYTES_MAX, &mut buffer)
-        .and_then(decode)
-        .map_err(|e| Refusal::bad_data(e.to_string()))?;
+    let mut held = crate::body::read(&app.body_reader(), &head.headers, body, REQUEST_BYTES_MAX, &mut packed).await?;
+    let plain = wire::plain_bytes(Encoding::Snappy, &packed, REQUEST_BYTES_MAX);
+    held.grow((packed.capacity() + plain.about) as u64).await?;
+    // expressions are compiled with it
+    let decoded = app.decoding.run(move || {
+        let _held = held;
+        let mut buffer = Vec::new();
+        decompress(Encoding::Snappy, &packed, REQUEST_BYTES_MAX, &mut buffer).and_then(decode)
+    });
+    let asked = decoded.await?.map_err(|e| Refusal::bad_data(e.to_string()))?;
     let tenant = head.extensions.get::<TenantId>().copied().unwrap_or(TenantId::DEFAULT);
     let ask = Ask::without_parameters(app, tenant);
     match asked.form {
@@ -53,8 +60,7 @@ async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Refus
             let work =
                 move |source: &dyn SampleSource, budget: &Budget| sampled(source, tenant, &asked.queries, budget);
             let body = ask.run(Weight::Bulk, work).await.map_err(as_prometheus)?;
-            let mut response = Response::new(Body::from(body));
-            response = with_header(response, header::CONTENT_TYPE, SAMPLES_TYPE);
+            let response = Draft::whole(body, false).respond(&ask.app, SAMPLES_TYPE).await?;
             Ok(with_header(
                 response,
                 header::CONTENT_ENCODING,
@@ -152,7 +158,7 @@ fn sampled(
             out.series(labels, block);
             let grown = out.bytes() - charged;
             charged += grown;
-            budget.bytes(grown as u64).map_err(SourceError::from)?;
+            budget.bytes(COPIES * grown as u64).map_err(SourceError::from)?;
             Ok(())
         })?;
     }

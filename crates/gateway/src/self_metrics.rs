@@ -7,12 +7,18 @@ use http::{StatusCode, header};
 use model::MetricKind;
 use wire::exposition::Writer;
 
-use crate::answer::{text, with_header};
+use crate::answer::{Refusal, text, with_header};
 use crate::parts::{App, Gateway};
+use crate::room::Part;
 
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let body = tokio::task::block_in_place(|| write(&app));
-    with_header(text(StatusCode::OK, body), header::CONTENT_TYPE, Writer::CONTENT_TYPE)
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let telling = app.telling.clone();
+    let body = telling.run(move || write(&app)).await?;
+    Ok(with_header(
+        text(StatusCode::OK, body),
+        header::CONTENT_TYPE,
+        Writer::CONTENT_TYPE,
+    ))
 }
 
 /// What `/metrics` answers: the same text goes to Overseer's own tenant.
@@ -431,6 +437,21 @@ fn http(w: &mut Writer, app: &App) {
         &[],
         app.pool.held_bytes() as f64,
     );
+    for (name, help, value) in [
+        ("overseer_queries_running", "Queries that run, by lane.", 0),
+        (
+            "overseer_queries_waiting",
+            "Queries that wait for their turn, by lane.",
+            1,
+        ),
+    ] {
+        w.family(name, MetricKind::Gauge, help);
+        for (lane, running, waiting) in app.pool.lanes() {
+            let value = if value == 0 { running } else { waiting };
+            w.sample(name, &[("lane", lane)], value as f64);
+        }
+    }
+    room(w, app);
     let results = app.results.stats();
     let name = "overseer_result_cache_total";
     w.family(
@@ -470,6 +491,55 @@ fn http(w: &mut Writer, app: &App) {
         "Pages connected to the live channel.",
         &[],
         app.parts.live.pages() as f64,
+    );
+    counter(
+        w,
+        "overseer_live_behind_total",
+        "How often a subscription of a live page missed frames and got a new snapshot.",
+        app.parts.live.behind(),
+    );
+}
+
+/// What is on its way between clients and the server.
+fn room(w: &mut Writer, app: &App) {
+    type Figure = fn(&crate::room::Share) -> u64;
+    let rows: [(&str, MetricKind, &str, Figure); 3] = [
+        (
+            "overseer_server_memory_bytes",
+            MetricKind::Gauge,
+            "Bytes that bodies, answers and frames of live pages hold.",
+            |share| share.held(),
+        ),
+        (
+            "overseer_server_memory_max_bytes",
+            MetricKind::Gauge,
+            "Bytes that they may hold.",
+            |share| share.bytes_max(),
+        ),
+        (
+            "overseer_server_memory_refused_total",
+            MetricKind::Counter,
+            "How often there was no room for one of them.",
+            |share| share.refused(),
+        ),
+    ];
+    for (name, kind, help, figure) in rows {
+        w.family(name, kind, help);
+        for part in Part::ALL {
+            w.sample(name, &[("part", part.as_str())], figure(app.room.of(part)) as f64);
+        }
+    }
+    counter(
+        w,
+        "overseer_slow_bodies_total",
+        "Bodies that were refused because they arrived too slowly.",
+        app.room.of(Part::Bodies).slow(),
+    );
+    counter(
+        w,
+        "overseer_cut_answers_total",
+        "Large answers that were not read to their end.",
+        app.counts.cut_answers.load(Relaxed),
     );
 }
 

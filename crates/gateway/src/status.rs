@@ -11,6 +11,7 @@ use query::promql::{self, functions};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{Refusal, empty, success};
+use crate::draft::Draft;
 use crate::params::{Params, invalid};
 use crate::parts::App;
 use crate::read::Ask;
@@ -315,12 +316,39 @@ pub(crate) async fn metadata(State(app): State<Arc<App>>, request: Request<Body>
     let limit = number(&ask.params, "limit")?.and_then(|n| usize::try_from(n).ok());
     number(&ask.params, "limit_per_metric")?;
     let rows = ask.metadata(ask.params.get("metric")).await?;
-    let data: Map<String, Value> = rows
-        .into_iter()
-        .take(limit.unwrap_or(usize::MAX))
-        .map(|m| (m.metric.clone(), json!([entry(&m, None)])))
-        .collect();
-    Ok(ask.answer(json!({ "status": "success", "data": data }).to_string().into_bytes()))
+    let gzip = ask.gzip;
+    let drafted = ask
+        .app
+        .writing
+        .run(move || metadata_draft(rows, limit.unwrap_or(usize::MAX), gzip));
+    let draft = drafted.await?;
+    ask.answer(draft).await
+}
+
+fn metadata_draft(mut rows: Vec<Metadata>, limit: usize, gzip: bool) -> Draft {
+    rows.truncate(limit);
+    let bytes_of = |m: &Metadata| size_of::<Metadata>() + m.metric.len() + m.help.len() + m.unit.len();
+    let bytes: usize = rows.iter().map(bytes_of).sum();
+    let mut at = 0;
+    let write = move |out: &mut Vec<u8>, len_max: usize| {
+        if at == 0 {
+            out.extend_from_slice(br#"{"data":{"#);
+        }
+        while let Some(m) = rows.get(at) {
+            if out.len() >= len_max {
+                return true;
+            }
+            if at > 0 {
+                out.push(b',');
+            }
+            promql::json::write_string(&m.metric, out);
+            out.extend_from_slice(format!(":[{}]", entry(m, None)).as_bytes());
+            at += 1;
+        }
+        out.extend_from_slice(br#"},"status":"success"}"#);
+        false
+    };
+    Draft::begin(gzip, bytes as u64, Box::new(write))
 }
 
 fn entry(m: &Metadata, target: Option<(&Value, bool)>) -> Value {
@@ -345,7 +373,7 @@ pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Reques
         Some(text) => selector("match_target", text)?,
     };
     let metric = ask.params.get("metric").filter(|m| !m.is_empty()).map(str::to_owned);
-    let rows = ask.metadata(metric.as_deref()).await?;
+    let rows = Arc::new(ask.metadata(metric.as_deref()).await?);
     let deadline = tokio::time::Instant::now() + ask.timeout;
     let mut data: Vec<Value> = Vec::new();
     for target in health(&ask.app) {
@@ -361,10 +389,19 @@ pub(crate) async fn target_metadata(State(app): State<Arc<App>>, request: Reques
         let of_target = [("job", target.job.as_str()), ("instance", target.instance.as_str())];
         let names = tokio::time::timeout_at(deadline, ask.metric_names(&of_target)).await;
         let names = names.map_err(|_| crate::pool::timed_out(ask.timeout))??;
-        let rows = rows.iter().filter(|m| belongs(&m.metric, &names));
-        data.extend(rows.map(|m| entry(m, Some((&labels, metric.is_none())))));
+        let (rows, named, left) = (Arc::clone(&rows), metric.is_none(), limit - data.len());
+        let found = ask.app.telling.run(move || {
+            let rows = rows.iter().filter(|m| belongs(&m.metric, &names)).take(left);
+            rows.map(|m| entry(m, Some((&labels, named)))).collect::<Vec<_>>()
+        });
+        data.extend(found.await?);
     }
-    Ok(ask.answer(json!({ "status": "success", "data": data }).to_string().into_bytes()))
+    let gzip = ask.gzip;
+    let drafted = ask.app.telling.run(move || {
+        let body = json!({ "status": "success", "data": data });
+        Draft::whole(body.to_string().into_bytes(), gzip)
+    });
+    ask.answer(drafted.await?).await
 }
 
 /// Whether a family has samples among sorted `names`: under its own name or one that a histogram or summary adds to.

@@ -5,7 +5,7 @@ use model::TenantId;
 use tokio::sync::oneshot;
 
 /// Lanes of queries, by weight.
-pub(crate) const LANES: usize = 3;
+pub(crate) const LANES: usize = 4;
 
 /// Who may run now: so many queries at once in each lane, and so many of each tenant in it. Lanes know nothing of each
 /// other, so that a full one costs the others nothing. Those that wait are let in tenant by
@@ -96,6 +96,18 @@ impl Turns {
             .is_some_and(|t| t.running[lane] >= self.tenant_at_once)
     }
 
+    /// Queries that run in a lane.
+    pub(crate) fn running(&self, lane: usize) -> usize {
+        self.state().running[lane]
+    }
+
+    /// Queries that wait in a lane.
+    pub(crate) fn waiting(&self, lane: usize) -> usize {
+        let state = self.state();
+        let of = state.tenants.values().map(|t| &t.waiting[lane]);
+        of.map(|w| w.iter().filter(|waiter| !waiter.is_closed()).count()).sum()
+    }
+
     fn turn(self: &Arc<Self>, lane: usize, tenant: TenantId) -> Turn {
         Turn {
             turns: Arc::clone(self),
@@ -183,7 +195,7 @@ mod tests {
 
     #[test]
     fn tenants_take_turns() {
-        let turns = Arc::new(Turns::new([1, 1, 1], 0, 10));
+        let turns = Arc::new(Turns::new([1, 1, 1, 1], 0, 10));
         let first = now(&turns, A);
         let mut of_a: Vec<_> = (0..3).map(|_| later(&turns, A)).collect();
         let mut of_b = later(&turns, B);
@@ -201,7 +213,7 @@ mod tests {
 
     #[test]
     fn one_tenant_runs_so_many_at_once() {
-        let turns = Arc::new(Turns::new([8, 8, 1], 2, 10));
+        let turns = Arc::new(Turns::new([8, 8, 1, 1], 2, 10));
         let _one = now(&turns, A);
         let two = now(&turns, A);
         let mut three = later(&turns, A);
@@ -218,7 +230,7 @@ mod tests {
 
     #[test]
     fn who_waits_no_longer_holds_nothing_up() {
-        let turns = Arc::new(Turns::new([1, 1, 1], 0, 2));
+        let turns = Arc::new(Turns::new([1, 1, 1, 1], 0, 2));
         let first = now(&turns, A);
         let gone = later(&turns, A);
         let mut second = later(&turns, A);

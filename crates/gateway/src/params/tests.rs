@@ -76,13 +76,17 @@ async fn of(method: Method, query: &str, content_type: Option<&str>, body: &'sta
         headers.insert(header::CONTENT_TYPE, c.parse().unwrap());
     }
     let host = host::Host::real();
+    let room = crate::room::Room::new(96 << 20);
     Params::of(
         &method,
         Some(query),
         &headers,
         Body::from(body),
-        &*host.clock,
-        &ServerConfig::default(),
+        &crate::body::BodyReader {
+            clock: &*host.clock,
+            config: &crate::config::ServerConfig::default(),
+            bodies: room.of(crate::room::Part::Bodies),
+        },
     )
     .await
     .unwrap()
