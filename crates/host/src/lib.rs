@@ -12,12 +12,13 @@ mod reading;
 mod real;
 mod seldom;
 pub mod sim;
+mod sparing;
 mod workers;
 
 use std::sync::Arc;
 
 pub use memory::give_back_memory;
-pub use real::{CPU_TIME_SIGNAL, raise_file_limit, signals_without_meaning};
+pub use real::{CPU_TIME_SIGNAL, file_limit, raise_file_limit, signals_without_meaning};
 
 pub use clock::Clock;
 pub use files::{Entry, File, Files, Lock, OpenMode};
@@ -26,6 +27,7 @@ pub use random::Random;
 pub use reading::{PATIENCE, Refusal, patiently, read_around, read_around_again, read_file_around};
 pub use seldom::Seldom;
 pub use workers::{Death, Panic, Worker, WorkerStats, Workers, report_panics};
+pub use sparing::{Sparing, is_out_of_descriptors};
 
 /// What a part of Overseer may know of the machine.
 #[derive(Clone)]

@@ -242,3 +242,9 @@ pub fn raise_file_limit() -> io::Result<()> {
         },
     )?)
 }
+
+/// Files that this process may have open; `None` where there is no limit.
+pub fn file_limit() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).current
+}

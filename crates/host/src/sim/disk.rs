@@ -59,6 +59,8 @@ pub(crate) struct Disk {
     /// Handles of an earlier one are of a dead process.
     pub(crate) epoch: u64,
     pub(crate) capacity: Option<u64>,
+    /// Files that may be open at once.
+    pub(crate) handles_max: Option<usize>,
     /// Files that cannot be opened: error, and how many times more.
     pub(crate) refused: HashMap<PathBuf, (i32, u64)>,
     faults: Faults,
@@ -106,6 +108,7 @@ impl Disk {
             locks: HashSet::new(),
             epoch: 0,
             capacity: None,
+            handles_max: None,
             refused: HashMap::new(),
             faults: Faults::none(),
             counts: HashMap::new(),
@@ -160,6 +163,18 @@ impl Disk {
     pub(crate) fn used(&self) -> u64 {
         let live = self.inodes.values().filter(|i| i.links > 0 || i.handles > 0);
         live.map(|i| (i.allocated.len() * PAGE) as u64).sum()
+    }
+
+    pub(crate) fn handles(&self) -> usize {
+        self.inodes.values().map(|i| i.handles as usize).sum()
+    }
+
+    /// Whether one more file may be opened.
+    pub(crate) fn descriptor(&self) -> io::Result<()> {
+        match self.handles_max {
+            Some(max) if self.handles() >= max => Err(io::Error::from_raw_os_error(EMFILE)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn free(&self) -> u64 {

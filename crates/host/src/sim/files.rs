@@ -107,6 +107,17 @@ impl SimFiles {
         self.disk().refused.insert(normal(path), (error, times));
     }
 
+    /// Files that the process may have open at once (EMFILE); listing and syncing a directory takes one for a moment. `None`
+    /// is no limit.
+    pub fn set_handles_max(&self, handles: Option<usize>) {
+        self.disk().handles_max = handles;
+    }
+
+    /// Files that the process has open.
+    pub fn handles(&self) -> usize {
+        self.disk().handles()
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +177,7 @@ impl Files for SimFiles {
             *times -= 1;
             return Err(io::Error::from_raw_os_error(*error));
         }
+        disk.descriptor()?;
         let found = file_at(&disk, &path);
         let inode = match (found, mode) {
             (Ok(_), OpenMode::CreateNew) => {
@@ -217,6 +229,7 @@ impl Files for SimFiles {
         let dir = normal(dir);
         let mut disk = self.disk();
         dir_at(&disk, &dir)?;
+        disk.descriptor()?;
         admit_entry(&mut disk, Operation::Read)?;
         let mut entries = Vec::new();
         for (path, node) in disk.tree.range(dir.clone()..).take_while(|(p, _)| p.starts_with(&dir)) {
@@ -299,6 +312,7 @@ impl Files for SimFiles {
         let dir = normal(dir);
         let mut disk = self.disk();
         dir_at(&disk, &dir)?;
+        disk.descriptor()?;
         admit_entry(&mut disk, Operation::SyncDir)?;
         disk.sync_dir(&dir);
         Ok(())
