@@ -248,6 +248,19 @@ fn store(w: &mut Writer, app: &App) {
         "Seals and compactions that failed and were tried again.",
         s.failures,
     );
+    gauge(
+        w,
+        "overseer_store_files_held",
+        "Files that are past their retention by the clock and by nothing else, and stay for now.",
+        &[],
+        s.files_held as f64,
+    );
+    counter(
+        w,
+        "overseer_store_merges_in_vain_total",
+        "Merges that were not committed because nothing would have been gained; there should be none.",
+        s.engine.merges_in_vain,
+    );
     store_engine(w, &s.engine);
 }
 

@@ -26,8 +26,8 @@ pub use log_output::{LogCounts, LogOutput};
 pub use random::Random;
 pub use reading::{PATIENCE, Refusal, patiently, read_around, read_around_again, read_file_around};
 pub use seldom::Seldom;
-pub use workers::{Death, Panic, Worker, WorkerStats, Workers, report_panics};
 pub use sparing::{Sparing, is_out_of_descriptors};
+pub use workers::{Death, Panic, Worker, WorkerStats, Workers, report_panics};
 
 /// What a part of Overseer may know of the machine.
 #[derive(Clone)]

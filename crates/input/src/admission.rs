@@ -25,7 +25,14 @@ pub struct Intake {
     table: Arc<SeriesTable>,
     limits: Arc<SampleLimits>,
     guard: Arc<CardinalityGuard>,
+    /// Time of the newest sample that was stored when the process started.
+    newest_ms: i64,
 }
+
+/// A clock so far behind what is stored is known to be wrong.
+const CLOCK_BEHIND_MS: i64 = 24 * 3600 * 1000;
+/// Then samples are taken up to so far ahead of what is stored: nobody knows how late it is.
+const AHEAD_OF_STORED_MS: i64 = 366 * 24 * 3600 * 1000;
 
 impl Intake {
     pub fn new(table: Arc<SeriesTable>, limits: SampleLimits) -> Self {
@@ -33,6 +40,22 @@ impl Intake {
             table,
             limits: Arc::new(limits),
             guard: Arc::default(),
+            newest_ms: i64::MIN,
+        }
+    }
+
+    /// Tells the time of the newest sample that is stored at the start: where the clock is far behind it, samples that it
+    /// would take for future ones are taken.
+    #[must_use]
+    pub fn with_newest_ms(mut self, newest_ms: Option<i64>) -> Self {
+        self.newest_ms = newest_ms.unwrap_or(i64::MIN);
+        self
+    }
+
+    fn latest_ms(&self, now_ms: i64) -> i64 {
+        match self.newest_ms.saturating_sub(now_ms) > CLOCK_BEHIND_MS {
+            true => self.newest_ms.saturating_add(AHEAD_OF_STORED_MS),
+            false => now_ms.saturating_add(self.limits.ahead_ms_max),
         }
     }
 
@@ -48,7 +71,7 @@ impl Intake {
             session: self.table.session(tenant),
             table: &self.table,
             limits: &self.limits,
-            latest_ms: now_ms.saturating_add(self.limits.ahead_ms_max),
+            latest_ms: self.latest_ms(now_ms),
             now_ms,
             batch: Batch::new(tenant),
             fresh: Fresh::default(),

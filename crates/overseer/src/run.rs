@@ -102,7 +102,7 @@ async fn serve(
             .map(|p| p.id)
             .chain(["scrape", "agent"]),
     ));
-    let intake = Intake::new(table, config.limits.sample_limits());
+    let intake = Intake::new(table, config.limits.sample_limits()).with_newest_ms(store.newest_file_ms());
     let publisher = Publisher::new(Arc::clone(&log));
     let live = Arc::new(LiveHub::default());
     let mut tasks = tokio::task::JoinSet::new();

@@ -1,6 +1,8 @@
 //! Merging blocks: samples of one series come together, full chunks are copied as they are, small ones are written anew,
 //! and what was deleted is left out. Out come one block per UTC day and retention class, each with its own index.
 
+mod split;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,11 +23,14 @@ use crate::head::EXEMPLARS_MAX;
 use crate::index::{IndexBuilder, SortedSets};
 use crate::merge;
 use crate::retention::Class;
+pub(crate) use split::{days_of, split};
 
 /// Days written at once: each has a file open, and its directory in memory. Inputs are read once for so many days.
 const DAYS_AT_ONCE: usize = 8;
 /// Files written at once, where there are retention classes.
 const FILES_AT_ONCE: usize = 32;
+/// Series looked at between two looks at the pace while label sets are gathered.
+const GATHER_SERIES: u32 = 4096;
 /// Bytes merged between two looks at the pace.
 pub(crate) const PACE_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
@@ -33,6 +38,11 @@ pub(crate) const PACE_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 pub trait Pace {
     /// So many bytes were read and written since the last call; it may wait. False: give up, and leave all as it was.
     fn merged(&self, bytes: u64) -> bool;
+
+    /// Asked between steps, and before each file: false gives up, too.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// As fast as it goes.
@@ -135,7 +145,8 @@ pub(crate) fn merge(job: &Job<'_>) -> Result<(), Failure> {
     let mut block = SeriesBlock::default();
     let days: Vec<i64> = days.into_iter().collect();
     let classes = usize::from(job.shared.settings.retention().default_class()) + 1;
-    let mut passes = days.chunks((FILES_AT_ONCE / classes).clamp(1, DAYS_AT_ONCE)).peekable();
+    let at_once = FILES_AT_ONCE.min(job.shared.settings.open_files_max);
+    let mut passes = days.chunks((at_once / classes).clamp(1, DAYS_AT_ONCE)).peekable();
     while let Some(pass) = passes.next() {
         merger.days = pass[0]..=pass[pass.len() - 1];
         for place in 0..places {
@@ -170,7 +181,13 @@ pub(crate) fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<
         let window = job.view.window(block.footer.window);
         let mut numbers: Vec<Number> = Vec::new();
         let (mut labels, mut bad) = (Vec::new(), false);
+        let (mut looked, mut given_up) = (0u32, false);
         let walked = directory.each(|number, chunks| {
+            looked += 1;
+            given_up |= looked.is_multiple_of(GATHER_SERIES) && !job.pace.goes_on();
+            if given_up {
+                return;
+            }
             days.extend(chunks.iter().map(|c| day_of(c.min_ms)));
             labels.clear();
             let added = match &index {
@@ -205,6 +222,9 @@ pub(crate) fn gather(job: &Job<'_>) -> Result<(SortedSets, Vec<Input>, BTreeSet<
                 None => {}
             }
         });
+        if given_up {
+            return Err(Failure::GivenUp);
+        }
         if walked.is_err() || bad {
             let d = block.footer.directory;
             return Err(Failure::Damaged(
@@ -498,6 +518,10 @@ impl Merger<'_> {
         let count = outputs.len();
         // ids were given in the order in which days came up
         for (i, ((day, _), output)) in outputs.into_iter().enumerate() {
+            // a file may be small and its syncs slow
+            if !self.job.pace.goes_on() {
+                return Err(Failure::GivenUp);
+            }
             let last_part = last && i + 1 == count;
             let part = self.parts;
             self.parts += 1;

@@ -10,8 +10,10 @@ mod classes;
 mod compact;
 mod found;
 mod last;
+mod measure;
 mod open;
 mod order;
+mod plan;
 mod quarantine;
 mod retire;
 mod rolled;
@@ -30,14 +32,14 @@ mod weigh;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use hashbrown::HashMap;
 use host::Host;
 use model::TenantId;
 
 pub use crate::block::FileBounds;
-use crate::block::MetadataEntry;
+use crate::block::{Block, MetadataEntry};
 use crate::cache::Cache;
 pub use crate::compaction::{FullPace, Pace};
 use crate::head::SlabPool;
@@ -84,10 +86,19 @@ pub struct EngineSettings {
     pub merge_cache_bytes: usize,
     /// Level 0 files that are merged at once.
     pub merge_files: usize,
+    /// Files that one merge reads at most.
+    pub merge_inputs_max: usize,
+    /// Files that one merge makes at most, and more only where one day has more classes.
+    pub merge_outputs_max: usize,
+    /// Files that are kept open for reading.
+    pub open_files_max: usize,
     /// Milliseconds after which a series that is not written any more leaves memory.
     pub retire_after_ms: u64,
     /// Bytes of the series table above which series leave it sooner.
     pub table_bytes_max: usize,
+    /// Up to this Unix time in ms the machine's clock is known to be right: expiry follows it at once up to there. Otherwise
+    /// something besides the clock must say that so much time has passed.
+    pub clock_confirmed_ms: Option<i64>,
     /// Milliseconds that samples are kept; `None`: for ever.
     pub retention_ms: Option<i64>,
     /// Series that are kept for another time; the first that fits counts.
@@ -113,8 +124,12 @@ impl Default for EngineSettings {
             chunk_cache_bytes: 32 << 20,
             merge_cache_bytes: 32 << 20,
             merge_files: 8,
+            merge_inputs_max: 32,
+            merge_outputs_max: 512,
+            open_files_max: 1024,
             retire_after_ms: 24 * 60 * 60 * 1000,
             table_bytes_max: 768 << 20,
+            clock_confirmed_ms: None,
             retention_ms: None,
             retention_classes: Vec::new(),
             rollups: RollupKeep::default(),
@@ -187,6 +202,8 @@ pub struct CompactReport {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpireReport {
+    /// Files that are past their time by the clock and by nothing else, and stay for now.
+    pub held: usize,
     pub files: usize,
     pub bytes: u64,
 }
@@ -219,6 +236,8 @@ pub struct EngineStats {
     /// Delta series whose running value could not be read, and started anew.
     pub deltas_restarted: u64,
     pub scrub: ScrubStats,
+    /// Merges that were not committed because nothing would have been gained: there should be none.
+    pub merges_in_vain: u64,
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -264,12 +283,18 @@ struct Writer {
     slot: usize,
     /// Files that no manifest names any more.
     garbage: Vec<PathBuf>,
+    /// Blocks that no manifest names any more, as long as somebody may read them: they may have to be opened for it.
+    leaving: Vec<(Weak<Block>, PathBuf)>,
     window: Option<Arc<Window>>,
     window_since_ms: u64,
     /// Metadata up to this position is in files.
     metadata_sealed: u64,
     /// Clock of the last `expire`.
     expire_seen_ms: Option<i64>,
+    /// Monotonic clock of that.
+    expiry_looked_ms: u64,
+    /// Expiry's time as the manifest has it.
+    expiry_saved_ms: i64,
 }
 
 pub struct Engine {
@@ -297,6 +322,7 @@ pub struct Engine {
     deltas_restarted: AtomicU64,
     seen: retire::Seen,
     scrub: scrub::Scrub,
+    merges_in_vain: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -315,6 +341,13 @@ fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> EngineError + '_ {
 impl Engine {
     pub fn settings(&self) -> &EngineSettings {
         &self.shared.settings
+    }
+
+    /// Time of the newest sample in files.
+    pub fn newest_ms(&self) -> Option<i64> {
+        let view = self.shared.view();
+        let written = view.blocks.iter().filter(|b| b.footer.samples > 0);
+        written.map(|b| b.footer.max_ms).max()
     }
 
     /// The position up to which records were applied.
@@ -419,6 +452,7 @@ impl Engine {
             deltas_skipped: self.deltas_skipped.load(Relaxed),
             deltas_restarted: self.deltas_restarted.load(Relaxed),
             scrub: self.scrub.stats(),
+            merges_in_vain: self.merges_in_vain.load(Relaxed),
             quarantined: self.shared.quarantine.list(),
         }
     }

@@ -110,6 +110,8 @@ pub(crate) struct State {
     pub(crate) applied: u64,
     pub(crate) next_block: u64,
     pub(crate) next_window: u64,
+    /// What time it is for expiry, as far as the clock and the time that the process ran agree; Unix ms.
+    pub(crate) expiry_ms: i64,
     pub(crate) blocks: Vec<Entry>,
     pub(crate) tombstones: Vec<Tombstone>,
     pub(crate) rollups: Vec<RollupEntry>,
@@ -133,6 +135,7 @@ impl State {
         ] {
             put_varint(&mut out, n);
         }
+        put_signed(&mut out, self.expiry_ms);
         put_varint(&mut out, self.blocks.len() as u64);
         for b in &self.blocks {
             b.encode(&mut out);
@@ -165,6 +168,7 @@ impl State {
             applied: r.varint()?,
             next_block: r.varint()?,
             next_window: r.varint()?,
+            expiry_ms: r.signed()?,
             ..State::default()
         };
         for _ in 0..r.count(9)? {

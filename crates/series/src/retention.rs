@@ -4,6 +4,8 @@
 
 use model::{Labels, Matcher, TenantId};
 
+use crate::block::DAY_MS;
+
 /// Classes besides the default.
 pub const CLASSES_MAX: usize = 31;
 
@@ -43,6 +45,56 @@ pub struct RetentionClass {
     /// Milliseconds; `None`: for ever.
     pub keep_ms: Option<i64>,
     pub rollups: RollupKeep,
+}
+
+/// What time it is for whatever goes because of its age. The machine's clock alone decides nothing: one that jumps ahead by a
+/// year would take a year's samples along. Besides the clock, one of these must say that the time has come: as many days with
+/// samples of their own that came later; the running time, which moves by two days in a day; or the owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Horizon {
+    now_ms: i64,
+    /// Up to here time has passed for sure.
+    sure_ms: i64,
+    /// UTC days up to now that have samples, the newest first.
+    days: Vec<i64>,
+}
+
+impl Horizon {
+    /// `days`: those of which there are samples.
+    pub(crate) fn new(now_ms: i64, sure_ms: i64, days: impl IntoIterator<Item = i64>) -> Horizon {
+        let today = now_ms.div_euclid(DAY_MS);
+        let mut days: Vec<i64> = days.into_iter().filter(|&d| d <= today).collect();
+        days.sort_unstable_by(|a, b| b.cmp(a));
+        days.dedup();
+        Horizon {
+            now_ms,
+            sure_ms: sure_ms.min(now_ms),
+            days,
+        }
+    }
+
+    /// By the clock alone, for telling what would go.
+    pub(crate) fn of_clock(now_ms: i64) -> Horizon {
+        Horizon::new(now_ms, now_ms, [])
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Samples before this time are past a time to keep.
+    pub(crate) fn before(&self, keep_ms: i64) -> i64 {
+        let later_days = usize::try_from(keep_ms.saturating_add(DAY_MS - 1) / DAY_MS).unwrap_or(usize::MAX);
+        let by_days = self
+            .days
+            .get(later_days.max(1) - 1)
+            .map(|day| day.saturating_mul(DAY_MS));
+        let by_time = self.sure_ms.saturating_sub(keep_ms);
+        by_days
+            .unwrap_or(i64::MIN)
+            .max(by_time)
+            .min(self.now_ms.saturating_sub(keep_ms))
+    }
 }
 
 /// The classes in order, and what becomes of all other series.
@@ -125,12 +177,12 @@ impl<'a> Retention<'a> {
 
     /// Rollups of this resolution before this time have no class left in the set that wants them. `None`: there is one
     /// that keeps them for ever.
-    pub(crate) fn rollups_gone_before(&self, set: ClassSet, resolution: i64, now_ms: i64) -> Option<i64> {
-        let mut limit = now_ms;
+    pub(crate) fn rollups_gone_before(&self, set: ClassSet, resolution: i64, horizon: &Horizon) -> Option<i64> {
+        let mut limit = horizon.now_ms();
         for class in set.each() {
             match self.rollups(class).of(resolution) {
                 Some(FOR_EVER) => return None,
-                Some(keep) => limit = limit.min(now_ms.saturating_sub(keep)),
+                Some(keep) => limit = limit.min(horizon.before(keep)),
                 None => {}
             }
         }
@@ -138,10 +190,10 @@ impl<'a> Retention<'a> {
     }
 
     /// Samples before this time have no class left in the set that wants them. `None`: there is one that keeps for ever.
-    pub(crate) fn all_gone_before(&self, set: ClassSet, now_ms: i64) -> Option<i64> {
-        let mut limit = now_ms;
+    pub(crate) fn all_gone_before(&self, set: ClassSet, horizon: &Horizon) -> Option<i64> {
+        let mut limit = horizon.now_ms();
         for class in set.each() {
-            limit = limit.min(now_ms.saturating_sub(self.keep_ms(class)?));
+            limit = limit.min(horizon.before(self.keep_ms(class)?));
         }
         (set != ClassSet::NONE).then_some(limit)
     }
@@ -188,12 +240,39 @@ mod tests {
         );
         assert_eq!(r.all(), ClassSet(0b1111));
         let two = ClassSet::NONE.with(0).with(3);
+        let now = Horizon::of_clock(1000);
         assert_eq!(
-            (r.all_gone_before(two, 1000), r.some_gone_before(two, 1000)),
+            (r.all_gone_before(two, &now), r.some_gone_before(two, 1000)),
             (Some(950), Some(993))
         );
-        assert_eq!(r.all_gone_before(r.all(), 1000), None);
-        assert_eq!(r.all_gone_before(ClassSet::NONE, 1000), None);
+        assert_eq!(r.all_gone_before(r.all(), &now), None);
+        assert_eq!(r.all_gone_before(ClassSet::NONE, &now), None);
+    }
+
+    #[test]
+    fn the_clock_needs_a_second_reason() {
+        let at = |day: i64| day * DAY_MS + DAY_MS / 2;
+        let keep = 30 * DAY_MS;
+        // samples of every day: as the clock has it
+        let daily = Horizon::new(at(100), at(0), 0..=100);
+        assert_eq!(daily.before(keep), at(70));
+        // it jumps by 400 days, and a day of samples comes at the new time
+        let jumped = Horizon::new(at(500), at(100), (0..=100).chain([500]));
+        assert_eq!(jumped.before(keep), 72 * DAY_MS, "a day or two at most");
+        let more = Horizon::new(at(500), at(101), (0..=100).chain([500]));
+        assert_eq!(more.before(keep), 72 * DAY_MS);
+        // running time goes on: day by day
+        assert_eq!(Horizon::new(at(500), at(110), 72..=100).before(keep), at(80));
+        // the owner says that it is right
+        assert_eq!(Horizon::new(at(500), i64::MAX, [100]).before(keep), at(470));
+        // what lies ahead of the clock is no reason, and the clock can only keep
+        let ahead = Horizon::new(at(50), at(100), 0..=400);
+        assert_eq!(ahead.before(keep), at(20));
+        assert_eq!(Horizon::new(at(100), at(100), []).before(1000), at(100) - 1000);
+        assert_eq!(
+            Horizon::new(at(100), i64::MIN, [100]).before(i64::MAX),
+            i64::MIN.max(i64::MIN)
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::retention::{RetentionRule, keep_of_days, retention_classes, rollup_keep};
+use crate::retention::{RetentionRule, end_of_date, keep_of_days, retention_classes, rollup_keep};
 
 /// How samples are kept.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -9,6 +9,9 @@ use crate::retention::{RetentionRule, keep_of_days, retention_classes, rollup_ke
 pub struct StoreConfig {
     /// Days that samples are kept; absent: for ever.
     pub retention_days: Option<u32>,
+    /// A UTC date such as `2026-12-31`, up to whose end the machine's clock is known to be right: expiry follows the clock at
+    /// once up to there. Without it a clock that jumps ahead takes a day more each day.
+    pub clock_confirmed: Option<String>,
     /// Series that are kept for another time than `retention_days`; the first rule that fits counts.
     pub retention: Vec<RetentionRule>,
     /// How long rollups of a minute are kept of series that no rule fits, such as `90d` or `forever`; absent: none are
@@ -37,6 +40,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         StoreConfig {
             retention_days: None,
+            clock_confirmed: None,
             retention: Vec::new(),
             rollup_1m: None,
             rollup_1h: None,
@@ -65,6 +69,8 @@ impl StoreConfig {
             unsealed_bytes_max: usize::try_from(self.seal_bytes).unwrap_or(usize::MAX),
             seal_after_ms: u64::from(self.seal_seconds) * 1000,
             retention_ms: keep_of_days(self.retention_days),
+            // `check` has told what is wrong with it
+            clock_confirmed_ms: self.clock_confirmed.as_deref().and_then(end_of_date),
             // `check` has told what is wrong with them
             retention_classes: retention_classes(&self.retention).unwrap_or_default(),
             rollups: self.rollups().unwrap_or_default(),
@@ -85,6 +91,14 @@ impl StoreConfig {
             }
         };
         at_least("retention_days", self.retention_days.map_or(1, u64::from), 1)?;
+        if let Some(date) = self.clock_confirmed.as_deref()
+            && end_of_date(date).is_none()
+        {
+            let shown: String = date.chars().take(80).collect();
+            return Err(format!(
+                "store.clock_confirmed: {shown:?}: a date such as 2026-12-31 is right"
+            ));
+        }
         retention_classes(&self.retention)?;
         self.rollups()?;
         at_least("seal_bytes", self.seal_bytes, 1 << 20)?;

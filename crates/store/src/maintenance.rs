@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_millis(250);
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// How often expiry is looked at.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How often it is told that files are kept though the clock says otherwise.
+const HELD_TOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Least time between two calls to the system while samples come in.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(30);
 /// Commands that may wait.
@@ -50,6 +52,7 @@ pub(crate) struct Maintenance {
 struct Counts {
     seals: AtomicU64,
     failures: AtomicU64,
+    held: AtomicU64,
 }
 
 impl Maintenance {
@@ -72,6 +75,7 @@ impl Maintenance {
             counts: Arc::clone(&counts),
             expire_at: Duration::ZERO,
             give_back_at: Duration::ZERO,
+            held_told_at: Duration::ZERO,
         };
         let thread = workers.thread("store-maintain", move || worker.run(&receiver))?;
         Ok(Maintenance {
@@ -105,6 +109,11 @@ impl Maintenance {
         (c.seals.load(Relaxed), merges, c.failures.load(Relaxed) + failed)
     }
 
+    /// Files that are past their time by the clock alone.
+    pub(crate) fn held(&self) -> u64 {
+        self.counts.held.load(Relaxed)
+    }
+
     /// Gives up merging, asks for a last seal and waits for both, each at most `within`.
     pub(crate) fn stop(&self, within: Duration) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -131,6 +140,8 @@ struct Worker {
     expire_at: Duration,
     /// Likewise.
     give_back_at: Duration,
+    /// Likewise.
+    held_told_at: Duration,
 }
 
 impl Worker {
@@ -176,6 +187,7 @@ impl Worker {
     /// One bounded piece of work; true when there may be more.
     fn tick(&mut self) -> Result<bool, StoreError> {
         let now_ms = self.host.clock.now_ms();
+        self.engine.sweep();
         if let Some(reason) = self.engine.seal_due() {
             tracing::debug!(?reason, "sealing");
             self.seal()?;
@@ -189,9 +201,11 @@ impl Worker {
         let monotonic = self.host.clock.monotonic();
         if monotonic >= self.expire_at {
             self.expire_at = monotonic + EXPIRE_EVERY;
-            self.engine
+            let gone = self
+                .engine
                 .expire(now_ms)
                 .map_err(|e| StoreError::Engine(e.to_string()))?;
+            self.tell_held(gone.held, monotonic);
             let done = self.engine.retire(self.log.durable());
             if done.retired + done.freed > 0 {
                 tracing::info!(
@@ -202,6 +216,21 @@ impl Worker {
             }
         }
         Ok(false)
+    }
+
+    /// Says once a day, and so a day ahead of each day of samples that goes, that files are past their time by the clock alone.
+    fn tell_held(&mut self, held: usize, monotonic: Duration) {
+        self.counts.held.store(held as u64, Relaxed);
+        if held == 0 || monotonic < self.held_told_at {
+            return;
+        }
+        self.held_told_at = monotonic + HELD_TOLD_EVERY;
+        tracing::warn!(
+            files = held,
+            "the clock says that these files are past their retention, and nothing else does: it may have jumped ahead. They \
+             stay; a day of them goes each day. If the clock is wrong, put it right; if it is right, set \
+             store.clock_confirmed to today's date"
+        );
     }
 
     fn seal(&self) -> Result<(), StoreError> {

@@ -11,8 +11,9 @@ use crate::role::StoreError;
 
 /// How often it is looked whether there is something to merge.
 const TICK: Duration = Duration::from_millis(250);
-/// After a failure (a full disk, mostly) nothing is tried for so long.
+/// After a failure (a full disk, mostly) nothing is tried for so long; twice as long after each further one in a row.
 const BACK_OFF: Duration = Duration::from_secs(2);
+const BACK_OFF_MAX: Duration = Duration::from_secs(5 * 60);
 /// All files are read and checked once in so many seconds: a day, with room for pauses.
 const SCRUB_SECONDS: u64 = 18 * 3600;
 /// After a round, a short one mostly, nothing is checked for so long.
@@ -117,6 +118,10 @@ struct Throttle {
 }
 
 impl Pace for Throttle {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Relaxed)
+    }
+
     fn merged(&self, bytes: u64) -> bool {
         if self.stop.load(Relaxed) {
             return false;
@@ -133,6 +138,12 @@ impl Pace for Throttle {
     }
 }
 
+/// How long to wait after so many failures in a row.
+fn back_off(failures: u32) -> Duration {
+    let doubled = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    BACK_OFF.saturating_mul(doubled).min(BACK_OFF_MAX)
+}
+
 struct Worker {
     /// When something was checked last.
     scrubbed: Duration,
@@ -145,6 +156,8 @@ impl Worker {
     fn run(mut self, receiver: &Receiver<Message>) {
         let mut wait = TICK;
         let mut merged = false;
+        // in a row
+        let mut failures = 0u32;
         loop {
             match receiver.recv_timeout(wait) {
                 Ok(Message::All(reply)) => {
@@ -164,7 +177,11 @@ impl Worker {
                 return;
             }
             self.scrub();
-            wait = match self.engine.compact_step_at(&self.pace) {
+            let step = self.engine.compact_step_at(&self.pace);
+            if step.is_ok() {
+                failures = 0;
+            }
+            wait = match step {
                 Ok(Some(_)) => {
                     self.counts.steps.fetch_add(1, Relaxed);
                     merged = true;
@@ -179,8 +196,15 @@ impl Worker {
                 }
                 Err(e) => {
                     self.counts.failures.fetch_add(1, Relaxed);
-                    tracing::error!(error = %e, "files could not be merged; it will be tried again");
-                    BACK_OFF
+                    failures += 1;
+                    let wait = back_off(failures);
+                    tracing::error!(
+                        error = %e,
+                        failures,
+                        seconds = wait.as_secs(),
+                        "files could not be merged; what was written of them is gone; it is tried again after these seconds"
+                    );
+                    wait
                 }
             };
         }
@@ -213,6 +237,12 @@ mod tests {
     use series::table::SeriesTable;
 
     use super::*;
+
+    #[test]
+    fn failures_in_a_row_wait_longer_and_longer() {
+        let seconds: Vec<u64> = [1, 2, 3, 8, 9, 40, u32::MAX].map(|n| back_off(n).as_secs()).to_vec();
+        assert_eq!(seconds, [2, 4, 8, 256, 300, 300, 300]);
+    }
 
     #[test]
     fn merging_is_held_to_its_rate_while_samples_come_in() {

@@ -98,6 +98,29 @@ pub fn retention_classes(rules: &[RetentionRule]) -> Result<Vec<RetentionClass>,
         .collect()
 }
 
+/// The last millisecond of a UTC date as `2026-12-31`.
+pub(crate) fn end_of_date(text: &str) -> Option<i64> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts[..] else { return None };
+    let number = |text: &str, digits: usize| {
+        let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| text.parse::<i64>().ok()).flatten()
+    };
+    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let length = *lengths.get(usize::try_from(month - 1).ok()?)?;
+    if !(1..=length).contains(&day) {
+        return None;
+    }
+    let before = year - 1;
+    // days from the first of year 1 to 1970
+    const TO_1970: i64 = 719_162;
+    let of_years = before * 365 + before / 4 - before / 100 + before / 400 - TO_1970;
+    let of_months: i64 = lengths[..(month - 1) as usize].iter().sum();
+    Some((of_years + of_months + day) * DAY_MS - 1)
+}
+
 /// Milliseconds of whole days.
 pub fn keep_of_days(days: Option<u32>) -> Option<i64> {
     days.map(|days| i64::from(days) * DAY_MS)
@@ -142,6 +165,32 @@ mod tests {
             rollup_1h: None,
             tenant: None,
         }
+    }
+
+    #[test]
+    fn dates_are_read() {
+        for (text, day) in [
+            ("1970-01-01", 1),
+            ("1970-03-01", 60),
+            ("2000-03-01", 11_018),
+            ("2026-12-01", 20_789),
+        ] {
+            assert_eq!(end_of_date(text), Some(day * DAY_MS - 1), "{text}");
+        }
+        for text in [
+            "",
+            "2026",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-02-29",
+            "2026-1-01",
+            "2026-12-32",
+            "+026-12-01",
+            "a-b-c",
+        ] {
+            assert_eq!(end_of_date(text), None, "{text}");
+        }
+        assert!(end_of_date("2024-02-29").is_some() && end_of_date("2100-02-29").is_none());
     }
 
     #[test]

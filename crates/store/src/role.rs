@@ -28,6 +28,15 @@ const STOP_WITHIN: Duration = Duration::from_millis(2500);
 /// How long a query waits for what was durable when it began.
 const BARRIER: Duration = Duration::from_secs(5);
 
+/// From so far behind the newest stored sample on the clock is known to be wrong.
+const CLOCK_BEHIND_MS: i64 = 24 * 3600 * 1000;
+/// The part of all files that the process may open which stored files take at most.
+const FILES_SHARE: u64 = 4;
+/// Stored files that stay open at least.
+const OPEN_FILES_MIN: usize = 8;
+/// How long a request waits until all is merged. Merging goes on behind it.
+const MERGED_WITHIN: Duration = Duration::from_secs(5 * 60);
+
 /// What the store is made of, opened in this order: table, engine, log.
 pub struct StoreParts {
     pub host: Host,
@@ -87,6 +96,9 @@ pub enum StoreError {
     Engine(String),
     #[error("the store is stopping")]
     Stopping,
+    /// It goes on all the same.
+    #[error("merging takes longer than {0} s and goes on; ask again")]
+    Merging(u64),
     /// It will fail again until something is changed.
     #[error("{0}")]
     Refused(String),
@@ -103,6 +115,8 @@ pub struct StoreStats {
     pub seals: u64,
     pub compactions: u64,
     pub failures: u64,
+    /// Files that are past their time by the clock and by nothing else, and stay for now.
+    pub files_held: u64,
     pub engine: EngineStats,
 }
 
@@ -114,7 +128,23 @@ impl Store {
         config: &StoreConfig,
         table: Arc<SeriesTable>,
     ) -> Result<Arc<Engine>, series::engine::OpenError> {
-        let (engine, report) = Engine::open(host.clone(), dir, config.engine_settings(), table)?;
+        let mut settings = config.engine_settings();
+        // the rest is for connections, the log, and what is being written
+        if let Some(limit) = host::file_limit() {
+            let share = usize::try_from(limit / FILES_SHARE).unwrap_or(usize::MAX);
+            settings.open_files_max = settings.open_files_max.min(share.max(OPEN_FILES_MIN));
+        }
+        let (engine, report) = Engine::open(host.clone(), dir, settings, table)?;
+        let behind_ms = engine
+            .newest_ms()
+            .map_or(0, |newest| newest.saturating_sub(host.clock.now_ms()));
+        if behind_ms > CLOCK_BEHIND_MS {
+            tracing::warn!(
+                days = behind_ms / CLOCK_BEHIND_MS,
+                "the clock is behind the newest stored sample by so many days: samples are taken all the same, up to a year \
+                 ahead of it; put the clock right, or delete samples that came while it was ahead"
+            );
+        }
         tracing::info!(
             applied = report.applied,
             quarantined = report.quarantined.len(),
@@ -211,7 +241,16 @@ impl Store {
     /// Seals, then merges all there is.
     pub async fn compact(&self) -> Result<(), StoreError> {
         self.barrier().await?;
-        self.maintenance.run(Command::Compact).await
+        let merged = self.maintenance.run(Command::Compact);
+        match tokio::time::timeout(MERGED_WITHIN, merged).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Merging(MERGED_WITHIN.as_secs())),
+        }
+    }
+
+    /// Time of the newest sample in files.
+    pub fn newest_file_ms(&self) -> Option<i64> {
+        self.engine.newest_ms()
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -235,6 +274,7 @@ impl Store {
             seals,
             compactions,
             failures,
+            files_held: self.maintenance.held(),
             engine: self.engine.stats(),
         }
     }

@@ -59,7 +59,8 @@ pub(crate) struct Disk {
     /// Handles of an earlier one are of a dead process.
     pub(crate) epoch: u64,
     pub(crate) capacity: Option<u64>,
-    /// Files that may be open at once.
+    /// Files that are open, and that may be.
+    pub(crate) handles: usize,
     pub(crate) handles_max: Option<usize>,
     /// Files that cannot be opened: error, and how many times more.
     pub(crate) refused: HashMap<PathBuf, (i32, u64)>,
@@ -108,6 +109,7 @@ impl Disk {
             locks: HashSet::new(),
             epoch: 0,
             capacity: None,
+            handles: 0,
             handles_max: None,
             refused: HashMap::new(),
             faults: Faults::none(),
@@ -165,14 +167,10 @@ impl Disk {
         live.map(|i| (i.allocated.len() * PAGE) as u64).sum()
     }
 
-    pub(crate) fn handles(&self) -> usize {
-        self.inodes.values().map(|i| i.handles as usize).sum()
-    }
-
     /// Whether one more file may be opened.
     pub(crate) fn descriptor(&self) -> io::Result<()> {
         match self.handles_max {
-            Some(max) if self.handles() >= max => Err(io::Error::from_raw_os_error(EMFILE)),
+            Some(max) if self.handles >= max => Err(io::Error::from_raw_os_error(EMFILE)),
             _ => Ok(()),
         }
     }
@@ -359,6 +357,7 @@ impl Disk {
         self.epoch += 1;
         self.stopped = false;
         self.locks.clear();
+        self.handles = 0;
         self.plan(Faults::none());
         for inode in self.inodes.values_mut() {
             inode.handles = 0;

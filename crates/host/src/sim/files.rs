@@ -115,7 +115,7 @@ impl SimFiles {
 
     /// Files that the process has open.
     pub fn handles(&self) -> usize {
-        self.disk().handles()
+        self.disk().handles
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -198,6 +198,7 @@ impl Files for SimFiles {
             (Err(e), _) => return Err(e),
         };
         disk.inode(inode).handles += 1;
+        disk.handles += 1;
         let epoch = disk.epoch;
         Ok(Arc::new(SimFile {
             disk: Arc::clone(&self.0),
@@ -397,6 +398,7 @@ impl Drop for SimFile {
     fn drop(&mut self) {
         if let Ok(mut disk) = self.disk() {
             disk.inode(self.inode).handles -= 1;
+            disk.handles -= 1;
         }
     }
 }

@@ -198,3 +198,21 @@ fn what_is_refused_leaves_nothing_in_the_table() {
     );
     assert_eq!(table.len(TenantId::DEFAULT), 3);
 }
+
+#[test]
+fn a_clock_known_to_be_behind_refuses_nothing_that_is_right() {
+    let day = 24 * 3600 * 1000;
+    let behind = intake(SampleLimits::default()).with_newest_ms(Some(1000 * day));
+    let taken = |intake: &Intake, now_ms: i64, at_ms: i64| {
+        let mut a = intake.admit(TenantId::DEFAULT, now_ms);
+        let id = a.define(b"", &mut labels(&[("__name__", "m")])).unwrap();
+        a.float(id, at_ms, 1.0, 0);
+        a.finish().0.floats.len() == 1
+    };
+    assert!(taken(&behind, 10 * day, 1003 * day));
+    assert!(!taken(&behind, 10 * day, 1400 * day));
+    // less than a day behind, or put right: by the clock
+    assert!(!taken(&behind, 1000 * day - 3_600_000, 1000 * day));
+    assert!(!taken(&behind, 1010 * day, 1011 * day));
+    assert!(!taken(&intake(SampleLimits::default()), 10 * day, 1003 * day));
+}

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use super::compact::blocked;
+use super::plan::blocked;
 use super::view::View;
 use super::{Engine, EngineError, EngineSettings, io_error};
 use crate::block::{Block, Chunk, Number, ReadError, day_of};
-use crate::retention::{Class, ClassSet, Retention};
+use crate::retention::{Class, ClassSet, Horizon, Retention};
 
 /// What of a class is in files, and what of it is past its time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,6 +140,7 @@ impl Engine {
         &self,
         view: &View,
         barriers: &[u64],
+        aside: &dyn Fn(&Arc<Block>) -> bool,
         now_ms: Option<i64>,
         idle: bool,
     ) -> Option<Arc<Block>> {
@@ -158,7 +159,7 @@ impl Engine {
             let due = retention
                 .some_gone_before(set, now_ms)
                 .is_some_and(|limit| day_ends <= limit);
-            if set.is_mixed() && due {
+            if set.is_mixed() && due && !aside(block) {
                 return Some(Arc::clone(block));
             }
         }
@@ -166,15 +167,15 @@ impl Engine {
     }
 
     /// Blocks all of whose samples are past their time. Labels may be read for it: no lock is to be held.
-    pub(super) fn past_retention(&self, view: &View, now_ms: i64) -> Vec<Arc<Block>> {
+    pub(super) fn past_retention(&self, view: &View, horizon: &Horizon) -> Vec<Arc<Block>> {
         let retention = self.retention();
         let mut old = Vec::new();
-        let Some(earliest) = retention.some_gone_before(retention.all(), now_ms) else {
+        let Some(earliest) = retention.some_gone_before(retention.all(), horizon.now_ms()) else {
             return old;
         };
         for block in view.blocks.iter().filter(|b| b.footer.max_ms < earliest) {
             let Some(set) = self.class_set(block) else { continue };
-            let limit = retention.all_gone_before(set, now_ms);
+            let limit = retention.all_gone_before(set, horizon);
             if limit.is_some_and(|limit| block.footer.max_ms < limit) {
                 old.push(Arc::clone(block));
             }
@@ -198,7 +199,8 @@ impl Engine {
             ..ClassReport::default()
         });
         let view = self.shared.view();
-        self.report_rollups(&view, retention, now_ms, &mut rows)?;
+        let horizon = &Horizon::of_clock(now_ms);
+        self.report_rollups(&view, retention, horizon, &mut rows)?;
         for block in &view.blocks {
             let set = self.classes_under(block, retention)?;
             if set.is_mixed() {
@@ -209,7 +211,7 @@ impl Engine {
                 row.files += 1;
                 row.add(block.bytes, f.samples, f.min_ms);
                 if retention
-                    .all_gone_before(set, now_ms)
+                    .all_gone_before(set, horizon)
                     .is_some_and(|limit| f.max_ms < limit)
                 {
                     row.due_files += 1;

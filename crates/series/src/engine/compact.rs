@@ -1,23 +1,19 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::classes::ByClass;
 use super::view::View;
 use super::{CompactReport, Engine, EngineError, Writer, io_error};
-use crate::block::{Block, block_name, day_of};
-use crate::compaction::{Failure, FullPace, Job, Pace, merge};
-use crate::retention::ClassSet;
-use crate::tombstone::Tombstone;
+use crate::block::{Block, block_name};
+use crate::compaction::{Failure, FullPace, Job, Pace, merge, split};
 
-/// Files of one day at which a day that is over is put into one file.
-const PAST_DAY_FILES: usize = 4;
-/// Deletes at which files are read and written once more for their sake alone.
-const TOMBSTONES_CUT: usize = 64;
-/// Deletes at which that goes before merging.
-const TOMBSTONES_MAX: usize = 256;
-/// Files merged at once at most.
-const FILES_MAX: usize = 32;
+/// Milliseconds for which a merge that failed is not tried again; doubles with each failure.
+const ASIDE_MS: u64 = 5_000;
+/// Milliseconds for which it is not tried again at most.
+const ASIDE_MS_MAX: u64 = 30 * 60_000;
+/// Milliseconds after which it is looked anew whether there is something to merge, though nothing changed.
+const LOOK_MS: i64 = 10 * 60_000;
 
-type Blocks = Vec<Arc<Block>>;
+pub(super) type Blocks = Vec<Arc<Block>>;
 
 /// What merges keep from one to the next.
 #[derive(Default)]
@@ -26,18 +22,84 @@ pub(super) struct Compactor {
     barriers: Vec<u64>,
     /// Blocks that rollups cannot be made of, because they are damaged.
     pub(super) unrolled: Vec<u64>,
+    /// Merges that are not tried for a while, or not at all as long as their files are there.
+    aside: Vec<Aside>,
+    /// When there was nothing to do, what was looked at.
+    quiet: Option<Quiet>,
+    /// Monotonic.
+    now_ms: u64,
+}
+
+struct Aside {
+    inputs: Vec<u64>,
+    failures: u32,
+    /// Monotonic; [`u64::MAX`]: it would gain nothing.
+    until_ms: u64,
+}
+
+/// All that a look for something to merge depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Quiet {
+    generation: u64,
+    idle: bool,
+    expire_seen_ms: Option<i64>,
+    quarantined: usize,
+    /// Of the clock, in steps.
+    at: i64,
 }
 
 impl Compactor {
     pub(super) fn barriers(&self) -> &[u64] {
         &self.barriers
     }
+
+    /// Whether these may be merged with each other now.
+    pub(super) fn is_free(&self, inputs: &[Arc<Block>]) -> bool {
+        let same = |a: &&Aside| a.inputs.len() == inputs.len() && inputs.iter().all(|b| a.inputs.contains(&b.id()));
+        !self.aside.iter().find(same).is_some_and(|a| self.now_ms < a.until_ms)
+    }
+
+    /// What is aside although its files are gone is forgotten.
+    fn look(&mut self, view: &View, now_ms: u64) {
+        self.now_ms = now_ms;
+        let there = |id: &u64| view.blocks.iter().any(|b| b.id() == *id);
+        self.aside.retain(|a| a.inputs.iter().all(there));
+    }
+
+    /// A merge failed: it comes again later, and others in its place.
+    fn failed(&mut self, inputs: Vec<u64>) {
+        let place = self.aside.iter().position(|a| a.inputs == inputs);
+        let failures = place.map_or(0, |p| self.aside.swap_remove(p).failures);
+        let wait_ms = ASIDE_MS.saturating_mul(1 << failures.min(16)).min(ASIDE_MS_MAX);
+        self.aside.push(Aside {
+            inputs,
+            failures: failures + 1,
+            until_ms: self.now_ms.saturating_add(wait_ms),
+        });
+    }
+
+    fn in_vain(&mut self, inputs: Vec<u64>) {
+        self.aside.push(Aside {
+            inputs,
+            failures: 0,
+            until_ms: u64::MAX,
+        });
+    }
 }
 
 /// A merge: what goes in, as it was when it began.
 pub(super) struct Plan {
-    view: Arc<View>,
-    inputs: Blocks,
+    pub(super) view: Arc<View>,
+    pub(super) inputs: Blocks,
+    /// Ids of what it was planned with.
+    planned: Vec<u64>,
+}
+
+impl Plan {
+    pub(super) fn new(view: Arc<View>, inputs: Blocks) -> Option<Plan> {
+        let planned: Vec<u64> = inputs.iter().map(|b| b.id()).collect();
+        (!planned.is_empty()).then_some(Plan { view, inputs, planned })
+    }
 }
 
 /// A merge whose outputs are written, and in no manifest yet.
@@ -47,21 +109,54 @@ pub(super) struct Merged {
     outcome: Result<(), Failure>,
 }
 
+/// What became of a merge.
+pub(super) enum Ended {
+    Done(CompactReport),
+    /// Its outputs would be no step ahead, and are gone; it is not tried again.
+    InVain,
+    /// It was given up, its inputs changed meanwhile, or one of them is damaged.
+    Nothing,
+}
+
 impl Engine {
     /// One bounded step of compaction; `None` when there is nothing to do.
     pub fn compact_step(&self) -> Result<Option<CompactReport>, EngineError> {
         self.compact_step_at(&FullPace)
     }
 
-    /// The same at a pace. Seals, deletes and expiry go on meanwhile.
+    /// The same at a pace. Seals, deletes and expiry go on meanwhile. After an error another call tries something else first.
     pub fn compact_step_at(&self, pace: &dyn Pace) -> Result<Option<CompactReport>, EngineError> {
         let mut compactor = self.lock_compactor();
-        match self.begin_merge(&compactor) {
-            Some(plan) => {
-                let merged = self.merge(plan, pace);
-                self.end_merge(&mut compactor, merged, false)
+        let done = loop {
+            let quiet = self.quiet();
+            if compactor.quiet == Some(quiet) && compactor.aside.is_empty() {
+                return Ok(None);
             }
-            None => self.rollup_step(&mut compactor, pace),
+            let Some(plan) = self.begin_merge(&mut compactor) else {
+                let rolled = self.rollup_step(&mut compactor, pace)?;
+                compactor.quiet = rolled.is_none().then_some(quiet);
+                break rolled;
+            };
+            compactor.quiet = None;
+            let merged = self.merge(plan, pace);
+            match self.end_merge(&mut compactor, merged, false)? {
+                Ended::Done(report) => break Some(report),
+                Ended::InVain if pace.goes_on() => {}
+                Ended::InVain | Ended::Nothing => break None,
+            }
+        };
+        self.sweep();
+        Ok(done)
+    }
+
+    fn quiet(&self) -> Quiet {
+        let writer = self.lock_writer();
+        Quiet {
+            generation: writer.state.generation,
+            idle: self.idle(),
+            expire_seen_ms: writer.expire_seen_ms,
+            quarantined: self.shared.quarantine.list().len(),
+            at: self.shared.host.clock.now_ms().div_euclid(LOOK_MS),
         }
     }
 
@@ -87,39 +182,37 @@ impl Engine {
     /// The same at a pace; what it did until it was given up is reported.
     pub fn compact_all_at(&self, pace: &dyn Pace) -> Result<CompactReport, EngineError> {
         let mut compactor = self.lock_compactor();
+        // what failed before may go well now
+        compactor.aside.retain(|a| a.until_ms == u64::MAX);
         let mut total = CompactReport::default();
-        let mut tried: Vec<Vec<u64>> = Vec::new();
-        loop {
+        while pace.goes_on() {
             let view = self.to_merge(&self.lock_writer());
-            let (rest, mut walls) = self.unmerged(&view);
-            walls.extend(&compactor.barriers);
-            let mut runs = runs(&view, rest, &walls);
-            runs.retain(|r| self.worth_merging(&view, r));
-            let Some(mut inputs) = runs.into_iter().next() else {
+            compactor.look(&view, self.monotonic_ms());
+            let inputs = self.next_of_all(&view, &compactor);
+            let Some(plan) = Plan::new(view, inputs) else {
                 break;
             };
-            inputs.truncate(FILES_MAX);
-            let ids: Vec<u64> = inputs.iter().map(|b| b.id()).collect();
-            if tried.contains(&ids) {
-                break;
-            }
-            tried.push(ids);
-            let merged = self.merge(Plan { view, inputs }, pace);
-            if matches!(merged.outcome, Err(Failure::GivenUp)) {
-                self.end_merge(&mut compactor, merged, true)?;
-                break;
-            }
-            if let Some(r) = self.end_merge(&mut compactor, merged, true)? {
+            compactor.quiet = None;
+            let merged = self.merge(plan, pace);
+            let given_up = matches!(merged.outcome, Err(Failure::GivenUp));
+            if let Ended::Done(r) = self.end_merge(&mut compactor, merged, true)? {
                 total.files_in += r.files_in;
                 total.files_out += r.files_out;
                 total.bytes_in += r.bytes_in;
                 total.bytes_out += r.bytes_out;
             }
+            if given_up {
+                break;
+            }
         }
-        while let Some(r) = self.rollup_step(&mut compactor, pace)? {
+        while pace.goes_on()
+            && let Some(r) = self.rollup_step(&mut compactor, pace)?
+        {
             total.files_out += r.files_out;
             total.bytes_out += r.bytes_out;
         }
+        drop(compactor);
+        self.sweep();
         Ok(total)
     }
 
@@ -139,88 +232,28 @@ impl Engine {
     }
 
     /// What is to be merged next.
-    pub(super) fn begin_merge(&self, compactor: &Compactor) -> Option<Plan> {
+    pub(super) fn begin_merge(&self, compactor: &mut Compactor) -> Option<Plan> {
         let (view, seen_ms) = {
             let writer = self.lock_writer();
             (self.to_merge(&writer), writer.expire_seen_ms)
         };
-        let inputs = self.next_step(&view, &compactor.barriers, seen_ms);
-        (!inputs.is_empty()).then_some(Plan { view, inputs })
-    }
-
-    /// `seen_ms`: what the clock showed when expiry was last looked at.
-    fn next_step(&self, view: &View, barriers: &[u64], seen_ms: Option<i64>) -> Blocks {
-        let merge_files = self.shared.settings.merge_files;
-        let idle = self.idle();
-        if view.tombstones.len() >= TOMBSTONES_MAX {
-            let cut = self.next_cut(view, barriers);
-            if !cut.is_empty() {
-                return cut;
-            }
-        }
-        let level0: Blocks = blocks_of(view, |b| b.footer.level == 0);
-        for run in runs(view, level0, barriers) {
-            if run.len() >= merge_files {
-                return run[..merge_files].to_vec();
-            }
-            if idle && run.len() >= 2 {
-                return run;
-            }
-        }
-        let today = day_of(self.shared.host.clock.now_ms());
-        let mut days: Vec<i64> = blocks_of(view, |b| b.footer.level > 0)
-            .iter()
-            .map(|b| b.footer.day)
-            .collect();
-        days.sort_unstable();
-        days.dedup();
-        for day in days {
-            let of_day = blocks_of(view, |b| b.footer.level > 0 && b.footer.day == day);
-            if of_day.len() < 2 {
-                continue;
-            }
-            let (lists, walls) = match self.by_class(&of_day, barriers) {
-                ByClass::Lists(lists, walls) => (lists, walls),
-                ByClass::Mixed(block) if idle || of_day.len() >= merge_files => return vec![block],
-                ByClass::Mixed(_) => continue,
-            };
-            for run in lists.into_iter().flat_map(|list| runs(view, list, &walls)) {
-                let same: Option<&[Arc<Block>]> = run
-                    .chunk_by(|a, b| a.footer.level == b.footer.level)
-                    .find(|c| c.len() >= merge_files);
-                if let Some(same) = same {
-                    return same[..merge_files].to_vec();
-                }
-                let over = day < today && run.len() >= PAST_DAY_FILES;
-                if over || (idle && run.len() >= 2) {
-                    let run = comparable(run);
-                    if run.len() >= 2 {
-                        return run;
-                    }
-                }
-            }
-        }
-        if idle || view.tombstones.len() >= TOMBSTONES_CUT {
-            let cut = self.next_cut(view, barriers);
-            if !cut.is_empty() {
-                return cut;
-            }
-        }
-        self.to_split(view, barriers, seen_ms, idle).into_iter().collect()
-    }
-
-    /// A file of which deleted samples are still to be cut.
-    fn next_cut(&self, view: &View, barriers: &[u64]) -> Blocks {
-        let whole = blocks_of(view, |_| true);
-        let one = runs(view, whole, barriers)
-            .into_iter()
-            .flatten()
-            .find(|b| deletes_concern(view, b));
-        one.into_iter().collect()
+        compactor.look(&view, self.monotonic_ms());
+        let inputs = self.next_step(&view, compactor, seen_ms);
+        Plan::new(view, inputs)
     }
 
     /// Writes the outputs, durably.
-    pub(super) fn merge(&self, plan: Plan, pace: &dyn Pace) -> Merged {
+    pub(super) fn merge(&self, mut plan: Plan, pace: &dyn Pace) -> Merged {
+        let cuts = match self.fit(&mut plan) {
+            Ok(cuts) => cuts,
+            Err(failure) => {
+                return Merged {
+                    plan,
+                    made: Vec::new(),
+                    outcome: Err(failure),
+                };
+            }
+        };
         let job = Job {
             shared: &self.shared,
             view: &plan.view,
@@ -228,22 +261,27 @@ impl Engine {
             made: Default::default(),
             pace,
         };
-        let outcome = merge(&job);
+        let outcome = match cuts {
+            Some(cuts) => split(&job, &cuts),
+            None => merge(&job),
+        };
         self.shared.merging.clear();
         let made = job.made.into_inner();
         Merged { plan, made, outcome }
     }
 
-    /// Puts the outputs in the place of the inputs, unless one of these is gone by now. `all`: no window need be kept for
-    /// what is in no file.
-    pub(super) fn end_merge(
-        &self,
-        compactor: &mut Compactor,
-        merged: Merged,
-        all: bool,
-    ) -> Result<Option<CompactReport>, EngineError> {
+    /// Puts the outputs in the place of the inputs, unless one of these is gone by now, or nothing is gained by it: a step
+    /// after which merging has as much left to do as before could go on for ever. `all`: no window need be kept for what is in
+    /// no file.
+    pub(super) fn end_merge(&self, compactor: &mut Compactor, merged: Merged, all: bool) -> Result<Ended, EngineError> {
         let Merged { plan, made, outcome } = merged;
         let inputs = plan.inputs;
+        let outputs = match &outcome {
+            Ok(()) => made.iter().map(|&id| self.open_new(id)).collect(),
+            Err(_) => Ok(Blocks::new()),
+        };
+        let left = |blocks: &[Arc<Block>]| self.measure(blocks, &plan.view.tombstones);
+        let ahead = outputs.as_ref().is_ok_and(|outputs| left(outputs) < left(&inputs));
         let mut writer = self.lock_writer();
         let view = self.shared.view();
         let names = made.iter().map(|id| self.shared.dir.join(block_name(*id)));
@@ -251,10 +289,13 @@ impl Engine {
         match outcome {
             Ok(()) if inputs.iter().all(there) => {}
             outcome => {
-                Engine::discard(&mut writer, names);
+                self.discard(&mut writer, names);
                 match outcome {
                     Ok(()) | Err(Failure::GivenUp) => {}
-                    Err(Failure::Io(path, e)) => return Err(io_error(&path)(e)),
+                    Err(Failure::Io(path, e)) => {
+                        compactor.failed(plan.planned);
+                        return Err(io_error(&path)(e));
+                    }
                     Err(Failure::Damaged(id, e)) => {
                         if let Some(block) = inputs.iter().find(|b| b.id() == id) {
                             self.shared.quarantine.block(block, &e);
@@ -263,128 +304,41 @@ impl Engine {
                         compactor.barriers.push(id);
                     }
                 }
-                return Ok(None);
+                return Ok(Ended::Nothing);
             }
         }
-        let mut outputs = Blocks::new();
-        for &id in &made {
-            match self.open_new(id) {
-                Ok(block) => outputs.push(block),
-                Err(e) => {
-                    Engine::discard(&mut writer, names);
-                    return Err(e);
-                }
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(e) => {
+                self.discard(&mut writer, names);
+                compactor.failed(plan.planned);
+                return Err(e);
             }
+        };
+        if !ahead {
+            self.discard(&mut writer, names);
+            self.merges_in_vain.fetch_add(1, Relaxed);
+            compactor.in_vain(plan.planned);
+            return Ok(Ended::InVain);
         }
         if outputs.is_empty() && inputs.iter().any(|b| b.footer.metadata.len > 0) {
             writer.metadata_sealed = 0;
         }
         let of_windows = |list: &[Arc<Block>]| list.iter().filter(|b| b.footer.level == 0).count();
-        if all && of_windows(&view.blocks) == of_windows(&inputs) {
+        if all && of_windows(&outputs) == 0 && of_windows(&view.blocks) == of_windows(&inputs) {
             writer.window = None;
         }
         let ids: Vec<u64> = inputs.iter().map(|b| b.id()).collect();
         let applied = writer.state.applied;
-        self.commit(&mut writer, applied, &outputs, &ids, &[])?;
-        Ok(Some(CompactReport {
+        if let Err(e) = self.commit(&mut writer, applied, &outputs, &ids, &[]) {
+            compactor.failed(plan.planned);
+            return Err(e);
+        }
+        Ok(Ended::Done(CompactReport {
             files_in: inputs.len(),
             files_out: outputs.len(),
             bytes_in: inputs.iter().map(|b| b.bytes).sum(),
             bytes_out: outputs.iter().map(|b| b.bytes).sum(),
         }))
     }
-}
-
-fn blocks_of(view: &View, keep: impl Fn(&Block) -> bool) -> Blocks {
-    view.blocks.iter().filter(|b| keep(b)).cloned().collect()
-}
-
-/// Whether a block is left as it is: damaged, or with series whose labels cannot be read now and would be left out.
-pub(super) fn blocked(view: &View, b: &Block, barriers: &[u64]) -> bool {
-    let nameless = || b.footer.level == 0 && view.window(b.footer.window).is_some_and(|w| w.unread);
-    barriers.contains(&b.id()) || nameless()
-}
-
-/// Cuts a list in order of positions wherever a block that is not merged with it lies in between, because it is damaged, or
-/// was merged before while an older one could not be: merging across it would put older samples above its own.
-fn runs(view: &View, list: Blocks, barriers: &[u64]) -> Vec<Blocks> {
-    let is_new = |b: &Block| b.footer.level == 0;
-    let between = |b: &Arc<Block>| {
-        let meets = |l: &Arc<Block>| is_new(l) != is_new(b) && l.range().overlaps(&b.range());
-        list.iter().all(|l| l.id() != b.id()) && list.iter().any(meets)
-    };
-    let walls: Vec<u64> = view
-        .blocks
-        .iter()
-        .filter(|b| blocked(view, b, barriers) || between(b))
-        .map(|b| b.footer.covers.to)
-        // one that could not be opened this time may be readable the next
-        .chain(view.lost.iter().map(|l| l.entry.covers.to))
-        .collect();
-    let mut runs: Vec<Blocks> = Vec::new();
-    for block in list.into_iter().filter(|b| !blocked(view, b, barriers)) {
-        let to = block.footer.covers.to;
-        let apart = |last: &Arc<Block>| walls.iter().any(|&w| last.footer.covers.to <= w && w <= to);
-        match runs.last_mut() {
-            Some(run) if !run.last().is_some_and(apart) => run.push(block),
-            _ => runs.push(vec![block]),
-        }
-    }
-    runs
-}
-
-/// Leaves out the oldest files as long as one of them outweighs the others so much that rewriting it does not pay.
-fn comparable(mut run: Blocks) -> Blocks {
-    while run.len() >= 2 {
-        let sum: u64 = run.iter().map(|b| b.bytes).sum();
-        let largest = run.iter().map(|b| b.bytes).max().unwrap_or(0);
-        if sum - largest >= largest / 4 {
-            break;
-        }
-        run.remove(0);
-    }
-    run.truncate(FILES_MAX);
-    run
-}
-
-impl Engine {
-    /// The blocks that are not yet the only one of their day and class, or that deletes still concern; and the ids of
-    /// those that nothing may be merged across.
-    fn unmerged(&self, view: &View) -> (Blocks, Vec<u64>) {
-        let known: Vec<Option<ClassSet>> = view.blocks.iter().map(|b| self.class_set(b)).collect();
-        let sets: Vec<ClassSet> = known.iter().map(|s| s.unwrap_or(ClassSet::NONE)).collect();
-        let walls = view.blocks.iter().zip(&known).filter(|(_, set)| set.is_none());
-        let walls = walls.map(|(b, _)| b.id()).collect();
-        let days = |b: &Block| day_of(b.footer.min_ms)..=day_of(b.footer.max_ms);
-        let alone = |i: usize| {
-            let b = &view.blocks[i];
-            let others = view.blocks.iter().zip(&sets).enumerate();
-            b.footer.level > 0
-                && !sets[i].is_mixed()
-                && others
-                    .filter(|(o, _)| *o != i)
-                    .all(|(_, (o, set))| !days(o).contains(&b.footer.day) || !set.overlaps(sets[i]))
-        };
-        let blocks = view.blocks.iter().enumerate();
-        let rest = blocks.filter(|(i, b)| !alone(*i) || deletes_concern(view, b));
-        (rest.map(|(_, b)| Arc::clone(b)).collect(), walls)
-    }
-
-    /// Whether a merge gets anywhere: of files that are all single in their days and classes it would make as many again.
-    fn worth_merging(&self, view: &View, run: &[Arc<Block>]) -> bool {
-        let set = |b: &Block| self.class_set(b).unwrap_or(ClassSet::NONE);
-        let shares = |i: usize| {
-            let twin = |o: &Arc<Block>| o.footer.day == run[i].footer.day && set(o).overlaps(set(&run[i]));
-            run[..i].iter().any(twin)
-        };
-        (0..run.len()).any(shares)
-            || run
-                .iter()
-                .any(|b| b.footer.level == 0 || deletes_concern(view, b) || set(b).is_mixed())
-    }
-}
-
-fn deletes_concern(view: &View, b: &Block) -> bool {
-    let concerned = |t: &Tombstone| t.concerns(b.footer.settled(), b.range());
-    view.tombstones.iter().any(concerned)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use host::{Host, OpenMode, patiently};
+use host::{Host, OpenMode, Sparing, patiently};
 
 use super::found::FOUND_BYTES;
 use super::quarantine::{Quarantine, describe};
@@ -134,6 +134,10 @@ impl Engine {
         settings: EngineSettings,
         table: Arc<SeriesTable>,
     ) -> Result<(Engine, OpenReport), OpenError> {
+        let host = Host {
+            files: Arc::new(Sparing::new(host.files, settings.open_files_max)),
+            ..host
+        };
         host.files.create_dir_all(dir).map_err(io_at(dir))?;
         let (realm, wrong) = identity(&host, dir)?;
         // a process that was killed may have left renames that only the page cache knows
@@ -218,6 +222,7 @@ impl Engine {
             rollups = rebuild(&mut state, &on_disk, &open, &mut blocks, &mut lost, &quarantine);
         }
         if trusted && state.generation == 0 {
+            state.expiry_ms = host.clock.now_ms();
             // from here on a missing manifest is a damage
             for name in manifest::NAMES {
                 state.generation += 1;
@@ -240,7 +245,7 @@ impl Engine {
                 .saturating_mul(POOL_SHARE.0)
                 .min(settings.memory_bytes_max / 2),
         ));
-        let applied = state.applied;
+        let (applied, expiry_ms) = (state.applied, state.expiry_ms);
         // later ones come again with the log, after records that must not see them
         state.tombstones.retain(|t| t.position <= applied);
         let mut view = View {
@@ -296,10 +301,13 @@ impl Engine {
                 state,
                 slot: found.slot,
                 garbage,
+                leaving: Vec::new(),
                 window: current,
                 window_since_ms: now_ms,
                 metadata_sealed,
                 expire_seen_ms: None,
+                expiry_looked_ms: now_ms,
+                expiry_saved_ms: expiry_ms,
             }),
             compactor: Mutex::default(),
             pool,
@@ -316,6 +324,7 @@ impl Engine {
             deltas_restarted: AtomicU64::new(0),
             seen: Default::default(),
             scrub: Default::default(),
+            merges_in_vain: AtomicU64::new(0),
         };
         for window in &engine.shared.view().windows {
             engine.seen.now(&window.series(), now_ms);

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use model::{Labels, SeriesBlock, TimeRange};
 
 use super::classes::{ClassReport, RollupReport};
-use super::compact::{Compactor, blocked};
+use super::compact::Compactor;
+use super::plan::blocked;
 use super::seal::{Change, blank_footer};
 use super::view::{Rollup, View};
 use super::{CompactReport, Engine, EngineError, Shared, io_error};
@@ -21,7 +22,7 @@ use crate::cache::Cache;
 use crate::compaction::{Failure, Input, Job, PACE_BYTES, Pace, gather};
 use crate::index::SortedSets;
 use crate::merge;
-use crate::retention::{Class, ClassSet, FOR_EVER, Retention};
+use crate::retention::{Class, ClassSet, FOR_EVER, Horizon, Retention};
 use crate::rollup::{Columns, NAMES, RESOLUTIONS, roll};
 
 /// Deletes at which rollups that stand alone are freed of what was deleted; sooner while nothing comes in.
@@ -77,7 +78,7 @@ impl Engine {
         match outcome {
             Ok(()) if sources.iter().all(there) => {}
             outcome => {
-                Engine::discard(&mut writer, paths);
+                self.discard(&mut writer, paths);
                 return match outcome {
                     Ok(()) | Err(Failure::GivenUp) => Ok(None),
                     Err(Failure::Io(path, e)) => Err(io_error(&path)(e)),
@@ -103,7 +104,7 @@ impl Engine {
                     alone,
                 }),
                 Err(e) => {
-                    Engine::discard(&mut writer, paths);
+                    self.discard(&mut writer, paths);
                     return Err(e);
                 }
             }
@@ -354,7 +355,7 @@ impl Engine {
 
     /// Whether rollups that are to outlive a block's samples are still to be made of them. Not for ever: damage may be in
     /// the way.
-    pub(super) fn awaits_rollups(&self, view: &View, block: &Block, now_ms: i64) -> bool {
+    pub(super) fn awaits_rollups(&self, view: &View, block: &Block, horizon: &Horizon) -> bool {
         let retention = self.retention();
         if !retention.rolls() {
             return false;
@@ -370,20 +371,20 @@ impl Engine {
                 return false;
             };
             let outlives = |r: &&i64| retention.rollups(class).of(**r).is_some_and(|rolled| rolled > keep);
-            let in_time = block.footer.max_ms.saturating_add(keep).saturating_add(HOLD_MS) > now_ms;
+            let in_time = block.footer.max_ms.saturating_add(HOLD_MS) > horizon.before(keep);
             in_time && RESOLUTIONS.iter().filter(outlives).any(|&r| !made(r))
         })
     }
 
     /// Blocks that cannot be opened, that rollups were made of, and all of whose samples are past their time.
-    pub(super) fn lost_past_retention(&self, view: &View, now_ms: i64) -> Vec<u64> {
+    pub(super) fn lost_past_retention(&self, view: &View, horizon: &Horizon) -> Vec<u64> {
         let retention = self.retention();
         let mut old = Vec::new();
         for lost in &view.lost {
             let mut of_it = view.rollups.iter().filter(|r| r.from.sources.contains(&lost.entry.id));
             let Some(rollup) = of_it.next() else { continue };
             let set = self.class_set(&rollup.block).unwrap_or(retention.all());
-            let limit = retention.all_gone_before(set, now_ms);
+            let limit = retention.all_gone_before(set, horizon);
             if limit.is_some_and(|limit| lost.entry.max_ms < limit) {
                 old.push(lost.entry.id);
             }
@@ -392,13 +393,13 @@ impl Engine {
     }
 
     /// Rollups that no class wants any more at this time.
-    pub(super) fn rollups_past_retention(&self, view: &View, now_ms: i64) -> Vec<Arc<Block>> {
+    pub(super) fn rollups_past_retention(&self, view: &View, horizon: &Horizon) -> Vec<Arc<Block>> {
         let retention = self.retention();
         let mut old = Vec::new();
         for r in &view.rollups {
             let limit = self
                 .class_set(&r.block)
-                .and_then(|set| retention.rollups_gone_before(set, r.from.resolution, now_ms));
+                .and_then(|set| retention.rollups_gone_before(set, r.from.resolution, horizon));
             let empty = r.alone && r.block.footer.series == 0;
             if empty || limit.is_some_and(|limit| r.day().end_ms < limit) {
                 old.push(Arc::clone(&r.block));
@@ -414,7 +415,7 @@ impl Engine {
         &self,
         view: &View,
         retention: Retention<'_>,
-        now_ms: i64,
+        horizon: &Horizon,
         rows: &mut [ClassReport],
     ) -> Result<(), EngineError> {
         for (class, row) in rows.iter_mut().enumerate() {
@@ -440,7 +441,7 @@ impl Engine {
             one.files += 1;
             one.bytes += r.block.bytes;
             one.alone_files += usize::from(r.alone);
-            let limit = retention.rollups_gone_before(set, r.from.resolution, now_ms);
+            let limit = retention.rollups_gone_before(set, r.from.resolution, horizon);
             if limit.is_some_and(|limit| r.day().end_ms < limit) {
                 one.due_files += 1;
                 one.due_bytes += r.block.bytes;

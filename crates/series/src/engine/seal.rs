@@ -1,17 +1,22 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 
 use model::{SeriesBlock, SeriesId, TimeRange};
 
 use super::rollups::keep_together;
 use super::view::{Rollup, View};
 use super::{Engine, EngineError, ExpireReport, SealReport, Writer, io_error};
-use crate::block::{Block, BlockWriter, Covers, Extras, Footer, ReadError, Section, block_name};
+use crate::block::{Block, BlockWriter, Covers, Extras, Footer, ReadError, Section, block_name, day_of};
 use crate::head::{Head, Mark};
 use crate::manifest::{Entry, NAMES, State};
+use crate::retention::Horizon;
 use crate::window::Window;
 
+/// So many times as fast as time passes expiry goes on at most, where nothing but running time says that it may.
+const EXPIRY_SPEED: i64 = 2;
+/// Expiry's running time is written at least whenever it has come on by so much.
+const EXPIRY_SAVED_MS: i64 = 6 * 3_600_000;
 /// How long a window takes up new series before the next begins.
 const WINDOW_MS: u64 = 2 * 60 * 60 * 1000;
 
@@ -89,9 +94,8 @@ impl Engine {
             match self.write_head(writer, head) {
                 Ok(block) => blocks.push(block),
                 Err(e) => {
-                    writer
-                        .garbage
-                        .extend(blocks.iter().map(|b: &Arc<Block>| b.path.clone()));
+                    // on a full disk they would hold what the next attempt needs
+                    self.discard(writer, blocks.iter().map(|b: &Arc<Block>| b.path.clone()));
                     return Err(e);
                 }
             }
@@ -184,7 +188,7 @@ impl Engine {
         };
         let done = file.finish(footer, None, &extras).map_err(io_error(&path));
         done.and_then(|_| self.open_new(id))
-            .inspect_err(|_| writer.garbage.push(path.clone()))
+            .inspect_err(|_| self.discard(writer, [path.clone()].into_iter()))
     }
 
     /// Opens a block that was just written.
@@ -259,6 +263,7 @@ impl Engine {
             return Err(io_error(&path)(e));
         }
         writer.slot = 1 - writer.slot;
+        writer.expiry_saved_ms = state.expiry_ms;
         let told = |t| add.iter().any(|b| b.footer.tombstones.contains(t));
         let only_here = add.is_empty()
             || state
@@ -270,14 +275,13 @@ impl Engine {
             self.write_second(writer);
         }
         let current = writer.window.as_ref().map(|w| w.id);
-        let (mut dropped, mut rollups_gone) = (Vec::new(), Vec::<Rollup>::new());
+        let (mut dropped, mut gone, mut rollups_gone) = (Vec::new(), Vec::<Arc<Block>>::new(), Vec::<Rollup>::new());
         // before a reader can take what is gone from files, or no longer cut, for a series' newest sample
         if (!remove.is_empty() && add.is_empty()) || writer.state.tombstones.len() < next.tombstones.len() {
             self.last.forget();
         }
         s.change_view(|view| {
-            let gone = view.blocks.iter().filter(|b| remove.contains(&b.id()));
-            dropped.extend(gone.map(|b| b.path.clone()));
+            gone.extend(view.blocks.iter().filter(|b| remove.contains(&b.id())).cloned());
             let lost = view.lost.iter().filter(|l| remove.contains(&l.entry.id));
             dropped.extend(lost.map(|l| s.dir.join(&l.file)));
             let before = view.rollups.clone();
@@ -313,7 +317,10 @@ impl Engine {
             s.chunks.forget(id);
             s.found.forget(id);
         }
-        dropped.extend(rollups_gone.iter().map(|r| r.block.path.clone()));
+        gone.extend(rollups_gone.into_iter().map(|r| r.block));
+        let leaving = gone.iter().map(|b| (Arc::downgrade(b), b.path.clone()));
+        writer.leaving.extend(leaving);
+        drop((gone, next));
         self.unlink(writer, dropped);
         Ok(())
     }
@@ -332,6 +339,13 @@ impl Engine {
     /// Unlinks files that no manifest names; what does not go now is tried again at the next commit.
     fn unlink(&self, writer: &mut Writer, mut paths: Vec<PathBuf>) {
         paths.append(&mut writer.garbage);
+        writer.leaving.retain(|(block, path)| {
+            let read = block.strong_count() > 0;
+            if !read {
+                paths.push(path.clone());
+            }
+            read
+        });
         let files = &self.shared.host.files;
         for path in paths {
             match files.remove(&path) {
@@ -341,23 +355,74 @@ impl Engine {
         }
     }
 
-    /// Files that were written and are not to be used go with the next commit.
-    pub(super) fn discard(writer: &mut Writer, paths: impl Iterator<Item = PathBuf>) {
-        writer.garbage.extend(paths);
+    /// Unlinks files that were written and are not to be used. No commit ever named them.
+    pub(super) fn discard(&self, writer: &mut Writer, paths: impl Iterator<Item = PathBuf>) {
+        let files = &self.shared.host.files;
+        for path in paths {
+            match files.remove(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => writer.garbage.push(path),
+                _ => {}
+            }
+        }
     }
 
-    /// Removes files whose samples are all older than the retention. A file goes only when two calls in a row find it
-    /// so: one jump of the clock deletes nothing.
+    /// Unlinks blocks that left the data set and that nobody reads any more.
+    pub fn sweep(&self) {
+        let mut writer = self.lock_writer();
+        // other files may be named by a commit that failed halfway: these wait for the next one
+        let (going, leaving) = std::mem::take(&mut writer.leaving)
+            .into_iter()
+            .partition(|(block, _)| block.strong_count() == 0);
+        writer.leaving = leaving;
+        let going: Vec<(Weak<Block>, PathBuf)> = going;
+        self.discard(&mut writer, going.into_iter().map(|(_, path)| path));
+    }
+
+    /// Removes files whose samples are all older than the retention. A file goes only when two calls in a row find it so, and
+    /// only where something besides the clock says that so much time has passed: see [`Horizon`].
     pub fn expire(&self, now_ms: i64) -> Result<ExpireReport, EngineError> {
+        let report = self.expire_at(now_ms);
+        self.sweep();
+        report
+    }
+
+    /// What time it is for expiry. Running time is counted over all starts: it is in the manifest.
+    fn horizon(&self, view: &View, now_ms: i64) -> Result<Horizon, EngineError> {
+        let mut writer = self.lock_writer();
+        let monotonic_ms = self.monotonic_ms();
+        let ran_ms = monotonic_ms.saturating_sub(std::mem::replace(&mut writer.expiry_looked_ms, monotonic_ms));
+        let oldest = view.blocks.iter().filter(|b| b.footer.samples > 0);
+        // nothing is older than the oldest sample
+        let from = oldest.map(|b| b.footer.min_ms).min().unwrap_or(now_ms).min(now_ms);
+        let passed = i64::try_from(ran_ms).unwrap_or(i64::MAX).saturating_mul(EXPIRY_SPEED);
+        let sure_ms = writer.state.expiry_ms.saturating_add(passed).min(now_ms);
+        writer.state.expiry_ms = writer.state.expiry_ms.max(from).max(sure_ms);
+        if writer.state.expiry_ms.saturating_sub(writer.expiry_saved_ms) >= EXPIRY_SAVED_MS {
+            // every other commit takes it along; here there was none for hours
+            let applied = writer.state.applied;
+            self.commit(&mut writer, applied, &[], &[], &[])?;
+        }
+        let confirmed = self.shared.settings.clock_confirmed_ms.unwrap_or(i64::MIN);
+        let days = view.blocks.iter().map(|b| &b.footer).filter(|f| f.samples > 0);
+        let days = days.flat_map(|f| match f.level {
+            0 => [day_of(f.min_ms), day_of(f.max_ms)],
+            _ => [f.day; 2],
+        });
+        Ok(Horizon::new(now_ms, writer.state.expiry_ms.max(confirmed), days))
+    }
+
+    fn expire_at(&self, now_ms: i64) -> Result<ExpireReport, EngineError> {
         let before = self.lock_writer().expire_seen_ms.replace(now_ms);
         let Some(before) = before else {
             return Ok(ExpireReport::default());
         };
         let view = self.shared.view();
-        let rollups = self.rollups_past_retention(&view, now_ms.min(before));
-        let mut old = self.past_retention(&view, now_ms.min(before));
-        old.retain(|b| !self.awaits_rollups(&view, b, now_ms.min(before)));
-        let mut lost_old = self.lost_past_retention(&view, now_ms.min(before));
+        let horizon = self.horizon(&view, now_ms.min(before))?;
+        let rollups = self.rollups_past_retention(&view, &horizon);
+        let mut old = self.past_retention(&view, &horizon);
+        let held = self.past_retention(&view, &Horizon::of_clock(horizon.now_ms())).len() - old.len();
+        old.retain(|b| !self.awaits_rollups(&view, b, &horizon));
+        let mut lost_old = self.lost_past_retention(&view, &horizon);
         keep_together(&view, &mut old, &mut lost_old, &rollups);
         let mut writer = self.lock_writer();
         // what a merge took meanwhile is in another file, which is looked at the next time
@@ -367,7 +432,10 @@ impl Engine {
         let rollups: Vec<Arc<Block>> = rollups.into_iter().filter(there).collect();
         keep_together(&now, &mut old, &mut lost_old, &rollups);
         if old.is_empty() && rollups.is_empty() && lost_old.is_empty() {
-            return Ok(ExpireReport::default());
+            return Ok(ExpireReport {
+                held,
+                ..ExpireReport::default()
+            });
         }
         if old.iter().any(|b| b.footer.metadata.len > 0) {
             // what metrics are must outlive the files it came with: the next seal writes it again
@@ -384,6 +452,7 @@ impl Engine {
         };
         self.commit_change(&mut writer, applied, &change)?;
         Ok(ExpireReport {
+            held,
             files: old.len() + lost_old.len() + rollups.len(),
             bytes: old.iter().chain(&rollups).map(|b| b.bytes).sum(),
         })

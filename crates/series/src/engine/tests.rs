@@ -1,5 +1,6 @@
 mod bounds;
 mod classes;
+mod clock;
 mod crash;
 pub(crate) mod damage;
 mod deletes;
@@ -7,6 +8,7 @@ mod deltas;
 mod format;
 mod interleaved;
 mod keeping;
+mod merging;
 pub(crate) mod model_based;
 mod reads;
 mod retire;

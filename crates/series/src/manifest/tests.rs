@@ -55,6 +55,7 @@ fn comes_back(rollups: Vec<RollupEntry>) {
         applied: 99,
         next_block: 5,
         next_window: 3,
+        expiry_ms: 1_700_000_000_000,
         blocks: vec![Entry::of(&footer(4, &[], 0, true), 77)],
         tombstones: vec![Tombstone {
             position: 98,

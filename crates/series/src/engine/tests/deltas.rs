@@ -101,6 +101,7 @@ fn old_files_go_after_two_looks_at_the_clock() {
     let table = std::sync::Arc::new(SeriesTable::new([7; 16]));
     let settings = EngineSettings {
         retention_ms: Some(86_400_000),
+        clock_confirmed_ms: Some(i64::MAX),
         ..EngineSettings::default()
     };
     let dir = std::path::Path::new(super::model_based::DIR);

@@ -89,9 +89,9 @@ fn run(moves: &[Move]) {
                 engine.apply(log.len() as u64, &record);
             }
             Move::Plan | Move::Write if begun.is_some() => {}
-            Move::Plan => begun = engine.begin_merge(&engine.lock_compactor()).map(Begun::Planned),
+            Move::Plan => begun = engine.begin_merge(&mut engine.lock_compactor()).map(Begun::Planned),
             Move::Write => {
-                let plan = engine.begin_merge(&engine.lock_compactor());
+                let plan = engine.begin_merge(&mut engine.lock_compactor());
                 begun = plan.map(|p| Begun::Written(engine.merge(p, &FullPace)));
             }
             Move::End => {
