@@ -284,9 +284,17 @@ fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
         ("table", e.table_bytes),
         ("series", e.series_bytes),
         ("cache", e.cache_bytes),
+        ("metadata", e.metadata.1),
     ] {
         w.sample(name, &[("part", part)], bytes as f64);
     }
+    gauge(
+        w,
+        "overseer_metadata_metrics",
+        "Metrics that metadata (type, help, unit) is kept of, by name.",
+        &[],
+        e.metadata.0 as f64,
+    );
     gauge(w, "overseer_files", "Files of samples.", &[], e.files as f64);
     gauge(
         w,

@@ -7,7 +7,7 @@ use model::{
     Batch, ByReason, DeltaRow, ExemplarRow, Histogram, HistogramRow, Labels, LabelsBuilder, MetadataRow, MetricKind,
     Reject, RejectReason, SampleLimits, SampleSink, SeriesId, TenantId,
 };
-use series::table::{SeriesLimits, SeriesTable, Session, TableFull};
+use series::table::{MetadataLimits, SeriesLimits, SeriesTable, Session, TableFull};
 
 use crate::guard::CardinalityGuard;
 use fresh::Fresh;
@@ -350,7 +350,7 @@ impl Admission<'_> {
     #[cold]
     fn refuse_series(&mut self, full: TableFull, labels: &LabelsBuilder) {
         let metric = match full {
-            TableFull::Tenant { .. } => Cow::Borrowed(""),
+            TableFull::Tenant { .. } | TableFull::Memory { .. } => Cow::Borrowed(""),
             TableFull::Metric { .. } => {
                 let metric = labels.pairs().find(|(n, _)| *n == model::METRIC_NAME.as_bytes());
                 String::from_utf8_lossy(metric.map_or(&[][..], |(_, v)| v))
@@ -522,6 +522,14 @@ impl SampleSink for Admission<'_> {
                     return self.note(RejectReason::Limit, shorten(&metric), detail, 0);
                 }
                 help.truncate(help.floor_char_boundary(HELP_BYTES_MAX));
+                let limits = MetadataLimits {
+                    metrics: self.limits.metadata_max,
+                    bytes: self.limits.metadata_bytes_max,
+                };
+                let texts = help.len() + unit.len();
+                if let Err(full) = self.table.take_metadata(self.batch.tenant, &metric, texts, limits) {
+                    return self.note(RejectReason::Limit, shorten(&metric), full.to_string(), 0);
+                }
                 self.batch.metadata.push(MetadataRow {
                     metric,
                     kind,

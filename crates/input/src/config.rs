@@ -21,6 +21,10 @@ pub struct LimitsConfig {
     pub series_max: usize,
     /// Series of one metric that were written within a day; existing ones go on when it is reached.
     pub metric_series_max: usize,
+    /// Metrics of a tenant that metadata (type, help, unit) is kept of; when it is reached the known ones go on.
+    pub metadata_max: usize,
+    /// Bytes of memory of a tenant's metadata.
+    pub metadata_bytes_max: usize,
     /// Bytes of a request body as it arrives.
     pub body_bytes_max: usize,
     /// Bytes of a request body after decompression.
@@ -37,6 +41,8 @@ impl Default for LimitsConfig {
             ahead_seconds_max: (l.ahead_ms_max / 1000) as u32,
             series_max: l.series_max,
             metric_series_max: l.metric_series_max,
+            metadata_max: l.metadata_max,
+            metadata_bytes_max: l.metadata_bytes_max,
             body_bytes_max: 32 << 20,
             decoded_bytes_max: 32 << 20,
         }
@@ -88,6 +94,8 @@ impl LimitsConfig {
             ahead_ms_max: i64::from(self.ahead_seconds_max) * 1000,
             series_max: self.series_max,
             metric_series_max: self.metric_series_max,
+            metadata_max: self.metadata_max,
+            metadata_bytes_max: self.metadata_bytes_max,
             ..SampleLimits::default()
         }
     }

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use model::TenantId;
 use series::table::{Blame, SeriesTable, TableFull};
 
+/// The setting that bounds the series table.
+const MEMORY: &str = "store.memory_bytes";
 /// Breaches remembered; the one longest past gives way.
 const BREACHES_MAX: usize = 64;
 /// How long what was found out about a breach stands.
@@ -58,6 +60,12 @@ pub struct Breach {
 impl Breach {
     /// In words, for senders and the log.
     pub fn describe(&self) -> String {
+        if self.setting == MEMORY {
+            return format!(
+                "a new series, but the series table takes more than its {} bytes of memory (half of {MEMORY}); existing series go on",
+                self.limit
+            );
+        }
         let whose = match self.metric.as_str() {
             "" => "the tenant".to_owned(),
             metric => format!("the metric {metric:?}"),
@@ -85,8 +93,10 @@ impl CardinalityGuard {
         let (tenant, limit, setting, metric) = match full {
             TableFull::Tenant { tenant, limit } => (tenant, limit, "limits.series_max", ""),
             TableFull::Metric { tenant, limit } => (tenant, limit, "limits.metric_series_max", metric),
+            TableFull::Memory { tenant, limit } => (tenant, limit, MEMORY, ""),
         };
-        let key = (tenant, metric.to_owned());
+        // a budget is told apart by its setting, where it is not of a metric
+        let key = (tenant, if metric.is_empty() { setting } else { metric }.to_owned());
         let look = {
             let mut state = self.lock();
             let looked_ms = state.breaches.get(&key).and_then(|b| b.looked_ms);

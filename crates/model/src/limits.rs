@@ -15,6 +15,10 @@ pub struct SampleLimits {
     pub series_max: usize,
     /// Series of one metric of a tenant; existing ones go on when it is reached.
     pub metric_series_max: usize,
+    /// Metrics of a tenant that metadata (type, help, unit) is kept of.
+    pub metadata_max: usize,
+    /// Bytes of memory of a tenant's metadata.
+    pub metadata_bytes_max: usize,
     /// Rejections described in an answer; the rest is counted.
     pub reject_examples_max: usize,
 }
@@ -29,6 +33,8 @@ impl Default for SampleLimits {
             oldest_ms: 0,
             series_max: 5_000_000,
             metric_series_max: 1_000_000,
+            metadata_max: 100_000,
+            metadata_bytes_max: 64 << 20,
             reject_examples_max: 10,
         }
     }

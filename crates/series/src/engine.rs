@@ -96,6 +96,8 @@ pub struct EngineSettings {
     pub retire_after_ms: u64,
     /// Bytes of the series table above which series leave it sooner.
     pub table_bytes_max: usize,
+    /// Bytes of the series table above which new series are refused.
+    pub table_full_bytes: usize,
     /// Up to this Unix time in ms the machine's clock is known to be right: expiry follows it at once up to there. Otherwise
     /// something besides the clock must say that so much time has passed.
     pub clock_confirmed_ms: Option<i64>,
@@ -129,6 +131,7 @@ impl Default for EngineSettings {
             open_files_max: 1024,
             retire_after_ms: 24 * 60 * 60 * 1000,
             table_bytes_max: 768 << 20,
+            table_full_bytes: 1 << 30,
             clock_confirmed_ms: None,
             retention_ms: None,
             retention_classes: Vec::new(),
@@ -230,6 +233,8 @@ pub struct EngineStats {
     pub head_bytes: usize,
     pub table_bytes: usize,
     pub cache_bytes: usize,
+    /// Type, help and unit of metrics: how many there are, and their bytes.
+    pub metadata: (usize, usize),
     pub tombstones: usize,
     /// Samples of delta rows whose range was covered already.
     pub deltas_skipped: u64,
@@ -360,6 +365,11 @@ impl Engine {
         self.sealed.load(Relaxed)
     }
 
+    /// Looks whether the series table has grown beyond its bound; new series are refused as long as it has.
+    pub fn bound_table(&self) {
+        self.shared.table.bound(self.shared.settings.table_full_bytes);
+    }
+
     fn monotonic_ms(&self) -> u64 {
         self.shared.host.clock.monotonic().as_millis() as u64
     }
@@ -448,6 +458,7 @@ impl Engine {
             .map(Cache::bytes)
             .iter()
             .sum(),
+            metadata: self.shared.table.metadata().total(),
             tombstones: view.tombstones.len(),
             deltas_skipped: self.deltas_skipped.load(Relaxed),
             deltas_restarted: self.deltas_restarted.load(Relaxed),

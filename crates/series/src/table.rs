@@ -5,7 +5,7 @@
 //! and one over labels and postings. Where both are needed, the first is taken first.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
@@ -13,6 +13,7 @@ use model::{Budget, BudgetError, Cardinality, CardinalityRow, Labels, METRIC_NAM
 
 mod hash;
 mod index;
+mod metadata;
 mod postings;
 mod select;
 mod sort;
@@ -22,6 +23,7 @@ mod spellings;
 mod tests;
 
 pub use hash::label_hash;
+pub use metadata::{MetadataFull, MetadataKnown, MetadataLimits};
 
 use hash::SpellingHash;
 use index::{Index, State};
@@ -52,6 +54,8 @@ pub enum TableFull {
     Tenant { tenant: TenantId, limit: usize },
     #[error("a metric of tenant {tenant} already has {limit} series (limit metric_series_max)")]
     Metric { tenant: TenantId, limit: usize },
+    #[error("the series table takes more than its {limit} bytes of memory (half of store.memory_bytes)")]
+    Memory { tenant: TenantId, limit: usize },
 }
 
 /// What makes a metric, or a tenant, have so many series.
@@ -74,6 +78,9 @@ pub struct SeriesTable {
     /// How many ids were freed; who keeps ids beside the table notices by it.
     freed: AtomicU64,
     retired: AtomicBool,
+    metadata: MetadataKnown,
+    /// Bytes that the table may take, where it takes more; 0: it has room.
+    full: AtomicUsize,
 }
 
 /// One request body's use of the table. It holds a lock: a thread has one session at a time, and drops it before it
@@ -117,7 +124,32 @@ impl SeriesTable {
             index: RwLock::new(Index::new((short >> 64) as u64 ^ short as u64)),
             freed: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            metadata: MetadataKnown::default(),
+            full: AtomicUsize::new(0),
         }
+    }
+
+    /// What metadata there is.
+    pub fn metadata(&self) -> &MetadataKnown {
+        &self.metadata
+    }
+
+    /// Takes metadata of a metric whose help and unit have `texts` bytes, unless that passes a limit.
+    pub fn take_metadata(
+        &self,
+        tenant: TenantId,
+        metric: &str,
+        texts: usize,
+        limits: MetadataLimits,
+    ) -> Result<(), MetadataFull> {
+        let hash = self.hash.hash(tenant.0, metric.as_bytes());
+        self.metadata.take(tenant, (hash >> 64) as u64, metric, texts, limits)
+    }
+
+    /// Whether new series are refused from now on, those of a log or a file apart: the table takes more than `bytes_max`.
+    pub fn bound(&self, bytes_max: usize) {
+        let full = self.bytes() > bytes_max;
+        self.full.store(if full { bytes_max.max(1) } else { 0 }, Relaxed);
     }
 
     /// Begins one request body of a tenant.
@@ -729,7 +761,17 @@ impl Session<'_> {
             return self.table.intern(self.tenant, labels, limit);
         };
         *left -= 1;
-        let id = write(&self.table.index).intern(self.tenant, labels, limit)?;
+        let id = match (self.table.full.load(Relaxed), limit) {
+            (bytes_max @ 1.., Some(_)) => {
+                let nothing_new = SeriesLimits { tenant: 0, metric: 0 };
+                let known = write(&self.table.index).intern(self.tenant, labels, Some(nothing_new));
+                known.map_err(|_| TableFull::Memory {
+                    tenant: self.tenant,
+                    limit: bytes_max,
+                })?
+            }
+            _ => write(&self.table.index).intern(self.tenant, labels, limit)?,
+        };
         if let Some(hash) = spelling {
             let mut place = self.place;
             match spellings.find(hash, &mut place) {

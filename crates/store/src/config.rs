@@ -25,7 +25,7 @@ pub struct StoreConfig {
     pub seal_seconds: u32,
     /// Bytes of memory for samples and series: half for samples that are not sealed yet (from a quarter on they are
     /// sealed, at half writing waits), three eighths for the table of series (above it, series that are not written any
-    /// more leave sooner), the rest for what is read.
+    /// more leave sooner; at half new ones are refused), the rest for what is read.
     pub memory_bytes: u64,
     /// Bytes a second that merging files may read and write while samples come in; it goes faster when nothing comes in, or
     /// when files pile up.
@@ -63,6 +63,7 @@ impl StoreConfig {
         series::engine::EngineSettings {
             memory_bytes_max: memory / 4,
             table_bytes_max: memory / 8 * 3,
+            table_full_bytes: memory / 2,
             index_cache_bytes: cache(defaults.index_cache_bytes, 20),
             chunk_cache_bytes: cache(defaults.chunk_cache_bytes, 60),
             merge_cache_bytes: cache(defaults.merge_cache_bytes, 30),

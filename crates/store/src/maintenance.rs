@@ -188,6 +188,7 @@ impl Worker {
     fn tick(&mut self) -> Result<bool, StoreError> {
         let now_ms = self.host.clock.now_ms();
         self.engine.sweep();
+        self.engine.bound_table();
         if let Some(reason) = self.engine.seal_due() {
             tracing::debug!(?reason, "sealing");
             self.seal()?;

@@ -200,6 +200,78 @@ fn what_is_refused_leaves_nothing_in_the_table() {
 }
 
 #[test]
+fn metadata_has_a_budget_and_costs_no_sample() {
+    let limits = SampleLimits {
+        metadata_max: 2,
+        ..SampleLimits::default()
+    };
+    let intake = intake(limits);
+    let send = |tenant: TenantId, metric: &str, help: &str| {
+        let mut a = intake.admit(tenant, 0);
+        let mut l = labels(&[("__name__", metric)]);
+        let id = a.define(metric.as_bytes(), &mut l).unwrap();
+        a.metadata(metric.as_bytes(), MetricKind::Gauge, help.as_bytes(), b"");
+        a.float(id, 0, 1.0, 0);
+        let (batch, outcome) = a.finish();
+        assert_eq!((batch.floats.len(), outcome.rejected_samples), (1, 0));
+        (batch.metadata.len(), outcome.describe())
+    };
+    let own = TenantId::DEFAULT;
+    assert_eq!(send(own, "a", "one"), (1, String::new()));
+    assert_eq!(send(own, "b", "two"), (1, String::new()));
+    let (taken, text) = send(own, "c", "three");
+    assert_eq!(taken, 0);
+    assert!(text.contains("c: ") && text.contains("limits.metadata_max"), "{text}");
+    // what is known may change, and another tenant has a budget of its own
+    assert_eq!(send(own, "a", "another text").0, 1);
+    assert_eq!(send(TenantId::OVERSEER, "c", "three").0, 1);
+    assert_eq!(intake.table().metadata().total().0, 3);
+}
+
+#[test]
+fn metadata_is_bounded_in_bytes() {
+    let limits = SampleLimits {
+        metadata_bytes_max: 3000,
+        ..SampleLimits::default()
+    };
+    let intake = intake(limits);
+    let send = |metric: &str, help: usize| {
+        let mut a = intake.admit(TenantId::DEFAULT, 0);
+        a.metadata(metric.as_bytes(), MetricKind::Gauge, "h".repeat(help).as_bytes(), b"");
+        a.finish().0.metadata.len()
+    };
+    assert_eq!([send("a", 1000), send("b", 1000), send("c", 1000)], [1, 1, 0]);
+    // one that becomes smaller makes room, also beyond the limit
+    assert_eq!(
+        [send("a", 100), send("c", 500), send("d", 900), send("b", 900)],
+        [1, 1, 0, 1]
+    );
+}
+
+#[test]
+fn a_table_beyond_its_memory_takes_no_new_series_and_knows_the_old_ones() {
+    let intake = intake(SampleLimits::default());
+    let define = |name: &str| {
+        let mut a = intake.admit(TenantId::DEFAULT, 0);
+        if let Some(id) = a.define(b"", &mut labels(&[("__name__", name)])) {
+            a.float(id, 0, 1.0, 0);
+        }
+        let (batch, outcome) = a.finish();
+        (batch.floats.len() == 1, outcome.describe())
+    };
+    assert!(define("old").0);
+    intake.table().bound(1);
+    assert!(define("old").0);
+    let (taken, text) = define("new");
+    assert!(
+        !taken && text.contains("store.memory_bytes") && text.contains("existing series go on"),
+        "{text}"
+    );
+    intake.table().bound(usize::MAX);
+    assert!(define("new").0);
+}
+
+#[test]
 fn a_clock_known_to_be_behind_refuses_nothing_that_is_right() {
     let day = 24 * 3600 * 1000;
     let behind = intake(SampleLimits::default()).with_newest_ms(Some(1000 * day));

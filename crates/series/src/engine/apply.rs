@@ -8,7 +8,7 @@ use super::Engine;
 use super::selection::NewestFloat;
 use crate::block::MetadataEntry;
 use crate::head::Head;
-use crate::table::BULK;
+use crate::table::{BULK, MetadataLimits};
 use crate::tombstone::Tombstone;
 
 /// A delta series' running value.
@@ -155,8 +155,22 @@ impl Engine {
                 position,
             };
             head.add_side_bytes(METADATA_BYTES + entry.help.len() + entry.metric.len());
+            self.count_metadata(&entry);
             known.insert(key, entry);
         }
+    }
+
+    /// What came by a log or a file is there, whatever the limits are now.
+    pub(super) fn count_metadata(&self, entry: &MetadataEntry) {
+        let texts = entry.help.len() + entry.unit.len();
+        let none = MetadataLimits {
+            metrics: usize::MAX,
+            bytes: usize::MAX,
+        };
+        let _ = self
+            .shared
+            .table
+            .take_metadata(entry.tenant, &entry.metric, texts, none);
     }
 
     /// The head is frozen, so that the delete concerns what came before it and nothing that comes later.

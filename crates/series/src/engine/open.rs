@@ -326,6 +326,9 @@ impl Engine {
             scrub: Default::default(),
             merges_in_vain: AtomicU64::new(0),
         };
+        for entry in engine.metadata.read().unwrap_or_else(|e| e.into_inner()).values() {
+            engine.count_metadata(entry);
+        }
         for window in &engine.shared.view().windows {
             engine.seen.now(&window.series(), now_ms);
         }
