@@ -541,6 +541,7 @@ impl Merger<'_> {
                 id: 0,
                 level: level.saturating_add(1),
                 head: 0,
+                content: 0,
                 covers,
                 cut_to: self.job.view.tombstones.iter().map(|t| t.position).max().unwrap_or(0),
                 replaces: self.inputs.iter().map(|i| i.block.id()).collect(),

@@ -29,6 +29,8 @@ pub(crate) struct Footer {
     pub(crate) level: u8,
     /// Bytes before the first group.
     pub(crate) head: u64,
+    /// CRC32C of all bytes between that and the footer: two files whose footers are the same are the same.
+    pub(crate) content: u32,
     pub(crate) covers: Covers,
     /// Deletes up to this position are carried out in here.
     pub(crate) cut_to: u64,
@@ -151,6 +153,7 @@ impl Footer {
             put_varint(&mut out, s.len);
             put_varint(&mut out, u64::from(s.frames));
         }
+        out.extend_from_slice(&self.content.to_le_bytes());
         put_varint(&mut out, self.replaces.len() as u64);
         for &id in &self.replaces {
             put_varint(&mut out, id);
@@ -185,6 +188,7 @@ impl Footer {
                 frames: r.number()?,
             };
         }
+        let content = r.u32()?;
         let mut replaces = Vec::new();
         for _ in 0..r.count(1)? {
             replaces.push(r.varint()?);
@@ -202,6 +206,7 @@ impl Footer {
             id,
             level,
             head,
+            content,
             covers: Covers { from, to },
             cut_to,
             replaces,

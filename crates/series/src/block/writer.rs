@@ -64,6 +64,8 @@ pub(crate) struct BlockWriter {
     id: u64,
     bounds: FileBounds,
     head: u64,
+    /// CRC32C of what was written behind that.
+    content: u32,
     at: u64,
     out: Vec<u8>,
     group: Draft,
@@ -115,6 +117,7 @@ impl BlockWriter {
             id,
             bounds: *bounds,
             head,
+            content: 0,
             at: head,
             out: Vec::with_capacity(WRITE_BYTES + GROUP_BYTES),
             group: Draft::default(),
@@ -144,7 +147,11 @@ impl BlockWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         self.file.write_all_at(&self.out, self.at)?;
+        self.content = crc32c::crc32c_append(self.content, &self.out);
         self.at += self.out.len() as u64;
         self.out.clear();
         Ok(())
@@ -380,6 +387,8 @@ impl BlockWriter {
             footer.max_ms = footer.max_ms.max(e.at_ms);
         }
         footer.shorten();
+        self.flush()?;
+        footer.content = self.content;
         let bytes = footer.encode();
         let sum = self.place().checksum(&bytes);
         self.out.extend_from_slice(&bytes);

@@ -26,6 +26,7 @@ pub(crate) fn blank_footer() -> Footer {
         id: 0,
         level: 0,
         head: 0,
+        content: 0,
         covers: Covers { from: 0, to: 0 },
         cut_to: 0,
         replaces: Vec::new(),

@@ -5,6 +5,7 @@ fn footer(id: u64, replaces: &[u64], part: u32, last_part: bool) -> Footer {
     Footer {
         id,
         head: 512,
+        content: 77,
         level: 0,
         covers: Covers { from: id, to: id + 1 },
         cut_to: 0,
