@@ -319,6 +319,24 @@ fn store_engine(w: &mut Writer, e: &series::engine::EngineStats) {
     );
     counter(
         w,
+        "overseer_deltas_late_total",
+        "Deltas that ended before the newest of their series, and were counted.",
+        e.deltas_late,
+    );
+    counter(
+        w,
+        "overseer_deltas_skipped_total",
+        "Deltas that ended where another one of their series does, and were not counted again.",
+        e.deltas_skipped,
+    );
+    counter(
+        w,
+        "overseer_deltas_restarted_total",
+        "Times that the running value of deltas started anew: it could not be read, or would have been infinite.",
+        e.deltas_restarted,
+    );
+    counter(
+        w,
         "overseer_scrub_bytes_total",
         "Stored bytes that were read again and checked.",
         e.scrub.bytes,

@@ -186,6 +186,11 @@ impl Admission<'_> {
     /// Ends the session; gives the batch to publish (maybe empty) and what to tell the sender.
     pub fn finish(mut self) -> (Batch, Outcome) {
         self.settle();
+        // those that end first are added first: whether they came in order makes no difference within a body
+        let ends = |d: &DeltaRow| (d.series, d.at_ms);
+        if !self.batch.deltas.is_sorted_by_key(ends) {
+            self.batch.deltas.sort_by_key(ends);
+        }
         let Admission {
             session,
             table,
@@ -473,6 +478,11 @@ impl SampleSink for Admission<'_> {
     }
 
     fn delta(&mut self, series: SeriesId, start_ms: i64, at_ms: i64, value: f64) {
+        if !value.is_finite() && !model::is_stale(value) {
+            // one of these would be in the running value for ever
+            let detail = format!("a delta of {value} at {at_ms} ms: it must be a finite number");
+            return self.note(RejectReason::Delta, String::new(), detail, 1);
+        }
         if self.in_time(series, at_ms) {
             self.batch.deltas.push(DeltaRow {
                 series,

@@ -31,7 +31,7 @@ pub struct HistogramRow {
     pub value: Histogram,
 }
 
-/// An increase over `(start_ms, at_ms]`.
+/// An increase over `(start_ms, at_ms]`, finite; or a stale marker, which ends the series for readers and adds nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeltaRow {
     pub series: SeriesId,

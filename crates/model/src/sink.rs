@@ -93,6 +93,8 @@ reasons! {
     Timestamp = "timestamp",
     /// A histogram that contradicts itself.
     Histogram = "histogram",
+    /// A delta that cannot be added up: not finite, or negative where a counter must rise.
+    Delta = "delta",
     /// A value with no number in it, such as an Influx string field.
     NotANumber = "not_a_number",
     /// The tenant's budget of series is used up.
@@ -158,7 +160,7 @@ pub trait SampleSink {
 
     fn histogram(&mut self, series: SeriesId, at_ms: i64, value: Histogram, start_ms: i64);
 
-    /// An increase over `(start_ms, at_ms]`; the engine accumulates it.
+    /// An increase over `(start_ms, at_ms]`; the engine accumulates it. A stale NaN is a stale marker and adds nothing.
     fn delta(&mut self, series: SeriesId, start_ms: i64, at_ms: i64, value: f64);
 
     /// An example observation of a series; `labels` holds the exemplar's own labels.

@@ -8,6 +8,7 @@ mod apply;
 mod changes;
 mod classes;
 mod compact;
+mod deltas;
 mod found;
 mod last;
 mod measure;
@@ -236,9 +237,11 @@ pub struct EngineStats {
     /// Type, help and unit of metrics: how many there are, and their bytes.
     pub metadata: (usize, usize),
     pub tombstones: usize,
-    /// Samples of delta rows whose range was covered already.
+    /// Deltas that ended where another one of their series does: taken as sent again.
     pub deltas_skipped: u64,
-    /// Delta series whose running value could not be read, and started anew.
+    /// Deltas that ended before the newest of their series, and were counted.
+    pub deltas_late: u64,
+    /// Times that a running value started anew: it could not be read, or would have been infinite.
     pub deltas_restarted: u64,
     pub scrub: ScrubStats,
     /// Merges that were not committed because nothing would have been gained: there should be none.
@@ -324,6 +327,7 @@ pub struct Engine {
     /// What may make answers given earlier wrong.
     changes: changes::Changes,
     deltas_skipped: AtomicU64,
+    deltas_late: AtomicU64,
     deltas_restarted: AtomicU64,
     seen: retire::Seen,
     scrub: scrub::Scrub,
@@ -461,6 +465,7 @@ impl Engine {
             metadata: self.shared.table.metadata().total(),
             tombstones: view.tombstones.len(),
             deltas_skipped: self.deltas_skipped.load(Relaxed),
+            deltas_late: self.deltas_late.load(Relaxed),
             deltas_restarted: self.deltas_restarted.load(Relaxed),
             scrub: self.scrub.stats(),
             merges_in_vain: self.merges_in_vain.load(Relaxed),

@@ -113,7 +113,10 @@ impl SampleSink for Recorder {
 
     fn delta(&mut self, series: SeriesId, start_ms: i64, at_ms: i64, v: f64) {
         self.samples += 1;
-        let line = format!("{} +{} ({start_ms}, {at_ms}]", self.name(series), value(v));
+        let line = match model::is_stale(v) {
+            true => format!("{} stale @{at_ms}, of a delta", self.name(series)),
+            false => format!("{} +{} ({start_ms}, {at_ms}]", self.name(series), value(v)),
+        };
         self.lines.push(line);
     }
 

@@ -288,3 +288,31 @@ fn a_clock_known_to_be_behind_refuses_nothing_that_is_right() {
     assert!(!taken(&behind, 1010 * day, 1011 * day));
     assert!(!taken(&intake(SampleLimits::default()), 10 * day, 1003 * day));
 }
+
+#[test]
+fn deltas_are_finite_and_in_order_of_their_ends() {
+    let intake = intake(SampleLimits::default());
+    let mut a = intake.admit(TenantId::DEFAULT, 1_000_000_000);
+    let ids = ["a", "b"].map(|n| a.define(n.as_bytes(), &mut labels(&[("__name__", n)])).unwrap());
+    for (series, at_ms, value) in [
+        (0, 20, 2.0),
+        (1, 30, 3.0),
+        (0, 10, 1.0),
+        (1, 20, f64::NAN),
+        (1, 20, f64::INFINITY),
+        (1, 20, f64::NEG_INFINITY),
+        (1, 10, model::stale_nan()),
+    ] {
+        a.delta(ids[series], at_ms - 10, at_ms, value);
+    }
+    let (batch, outcome) = a.finish();
+    let ends: Vec<i64> = batch.deltas.iter().map(|d| d.at_ms).collect();
+    assert_eq!(ends, [10, 20, 10, 30]);
+    assert!(model::is_stale(batch.deltas[2].value));
+    assert_eq!((outcome.deltas, outcome.rejected_samples), (4, 3));
+    let told = outcome.describe();
+    assert!(
+        told.contains("a delta of NaN at 20 ms: it must be a finite number"),
+        "{told}"
+    );
+}

@@ -1,24 +1,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use hashbrown::HashMap;
-use model::{Batch, Delete, DeltaRow, Exemplar, Record, SeriesId};
+use model::{Batch, Delete, Exemplar, Record, SeriesId};
 
 use super::Engine;
-use super::selection::NewestFloat;
+use super::deltas::Totals;
 use crate::block::MetadataEntry;
 use crate::head::Head;
 use crate::table::{BULK, MetadataLimits};
 use crate::tombstone::Tombstone;
-
-/// A delta series' running value.
-#[derive(Clone, Copy)]
-struct Running {
-    value: f64,
-    /// Ranges up to here are in it.
-    covered_ms: i64,
-    start_ms: i64,
-}
 
 /// Bytes a metadata entry counts for.
 const METADATA_BYTES: usize = 64;
@@ -26,7 +16,7 @@ const METADATA_BYTES: usize = 64;
 /// What the applying thread keeps between records.
 #[derive(Default)]
 pub(crate) struct Applier {
-    running: HashMap<SeriesId, Running>,
+    totals: Totals,
     /// Series that got their first sample and are not shown yet.
     first: Vec<SeriesId>,
 }
@@ -34,11 +24,7 @@ pub(crate) struct Applier {
 impl Applier {
     /// These series left memory: their running values are read from files, should they come back.
     pub(super) fn forget(&mut self, ids: &[SeriesId]) {
-        if !self.running.is_empty() {
-            for id in ids {
-                self.running.remove(id);
-            }
-        }
+        self.totals.forget(ids);
     }
 }
 
@@ -74,12 +60,8 @@ impl Engine {
     }
 
     fn apply_batch(&self, applier: &mut Applier, position: u64, batch: &Batch, more: bool) {
-        for row in &batch.deltas {
-            if !applier.running.contains_key(&row.series) {
-                let running = self.recover(row.series);
-                applier.running.insert(row.series, running);
-            }
-        }
+        // what has to be read for it is read before readers have to wait
+        let running = self.accumulate(&mut applier.totals, batch);
         let _gate = self.write_gate();
         let view = self.shared.view();
         let head = &view.active;
@@ -96,16 +78,9 @@ impl Engine {
                 first.push(row.series);
             }
         }
-        for row in &batch.deltas {
-            match applier.running.get_mut(&row.series) {
-                Some(running) if row.at_ms > running.covered_ms => {
-                    if accumulate(head, running, row) {
-                        first.push(row.series);
-                    }
-                }
-                _ => {
-                    self.deltas_skipped.fetch_add(1, Relaxed);
-                }
+        for (series, s) in running {
+            if head.push_float(series, s.at_ms, s.value, s.start_ms) {
+                first.push(series);
             }
         }
         for row in &batch.exemplars {
@@ -192,7 +167,7 @@ impl Engine {
             view.tombstones = Arc::new(all);
         });
         self.last.forget();
-        applier.running.clear();
+        applier.totals.clear();
         self.applied.store(position, Relaxed);
     }
 
@@ -209,35 +184,6 @@ impl Engine {
             view.frozen.push(full);
         });
     }
-
-    /// The running value of a delta series as its newest sample tells it: 0 for a new series. Where that sample cannot be
-    /// read, the count starts anew with a start time of its own, which every reader takes for a counter that was reset:
-    /// going on from an older sample would look like an increase that never was.
-    fn recover(&self, id: SeriesId) -> Running {
-        let anew = Running {
-            value: 0.0,
-            covered_ms: i64::MIN,
-            start_ms: 0,
-        };
-        match self.newest_float(id) {
-            // behind a stale marker or another NaN the count starts anew
-            NewestFloat::Known(covered_ms, value, _) if value.is_nan() => Running { covered_ms, ..anew },
-            NewestFloat::Known(covered_ms, value, start_ms) => Running {
-                value,
-                covered_ms,
-                start_ms,
-            },
-            NewestFloat::Nothing => anew,
-            NewestFloat::Unreadable(what) => {
-                self.deltas_restarted.fetch_add(1, Relaxed);
-                tracing::warn!(
-                    what,
-                    "the running value of a delta series cannot be read: it starts anew"
-                );
-                anew
-            }
-        }
-    }
 }
 
 /// The time of a batch's first sample.
@@ -245,14 +191,4 @@ fn earliest(batch: &Batch) -> Option<i64> {
     let histograms = batch.histograms.iter().map(|h| h.at_ms);
     let deltas = batch.deltas.iter().map(|d| d.at_ms);
     batch.floats.at_ms.iter().copied().chain(histograms).chain(deltas).min()
-}
-
-/// Adds a row to the running value and that to the head.
-fn accumulate(head: &Head, running: &mut Running, row: &DeltaRow) -> bool {
-    if running.start_ms == 0 && running.covered_ms == i64::MIN {
-        running.start_ms = row.start_ms;
-    }
-    running.value += row.value;
-    running.covered_ms = row.at_ms;
-    head.push_float(row.series, row.at_ms, running.value, running.start_ms)
 }

@@ -321,6 +321,7 @@ impl Engine {
             shown: AtomicU64::new(0),
             changes: Default::default(),
             deltas_skipped: AtomicU64::new(0),
+            deltas_late: AtomicU64::new(0),
             deltas_restarted: AtomicU64::new(0),
             seen: Default::default(),
             scrub: Default::default(),

@@ -37,9 +37,28 @@ pub(super) enum Newest {
     Known(i64, f64),
 }
 
-/// The newest float of a series: time, value, start time.
+/// A float of a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sample {
+    pub(super) at_ms: i64,
+    pub(super) value: f64,
+    pub(super) start_ms: i64,
+}
+
+/// The numbers of a series around a time.
+#[derive(Default)]
+pub(super) struct Neighbours {
+    /// Ascending, from the newest before the time on.
+    pub(super) samples: Vec<Sample>,
+    /// There is none before them.
+    pub(super) first: bool,
+    /// There is none behind them.
+    pub(super) last: bool,
+}
+
+/// The newest float of a series that is a number.
 pub(super) enum NewestFloat {
-    Known(i64, f64, i64),
+    Known(Sample),
     Nothing,
     /// There may be a newer one than can be read; what it would be in.
     Unreadable(String),
@@ -673,23 +692,88 @@ impl View {
 }
 
 impl Engine {
-    /// The newest float of a series anywhere. What fails for a reason that may pass is waited for, within a bound.
+    /// The newest float of a series anywhere that is a number: stale markers are passed over. What fails for a reason that
+    /// may pass is waited for, within a bound.
     pub(super) fn newest_float(&self, id: SeriesId) -> NewestFloat {
+        self.patiently(|| self.find_newest_float(id))
+            .unwrap_or_else(NewestFloat::Unreadable)
+    }
+
+    /// The newest number before a time, and those from that time on: all, or more than `bound`. An error says what cannot
+    /// be read.
+    pub(super) fn neighbours(&self, id: SeriesId, at_ms: i64, bound: usize) -> Result<Neighbours, String> {
+        self.patiently(|| self.find_neighbours(id, at_ms, bound))?
+    }
+
+    fn patiently<T>(&self, find: impl Fn() -> Result<T, SourceError>) -> Result<T, String> {
         let mut wait = FIRST_WAIT;
         for _ in 1..TRIES {
-            match self.find_newest_float(id) {
-                Ok(found) => return found,
+            match find() {
+                Ok(found) => return Ok(found),
                 Err(_) => self.shared.host.clock.sleep(wait),
             }
             wait *= 2;
         }
-        self.find_newest_float(id)
-            .unwrap_or_else(|e| NewestFloat::Unreadable(e.to_string()))
+        find().map_err(|e| e.to_string())
     }
 
-    fn find_newest_float(&self, id: SeriesId) -> Result<NewestFloat, SourceError> {
+    fn find_neighbours(
+        &self,
+        id: SeriesId,
+        at_ms: i64,
+        bound: usize,
+    ) -> Result<Result<Neighbours, String>, SourceError> {
+        let (selection, doubt) = self.all_of(id)?;
+        let mut begins = Vec::new();
+        selection.chunks(0, TimeRange::ALL, |_, _, chunks| {
+            begins.extend(chunks.iter().filter(|c| !c.histograms).map(|c| c.min_ms));
+            Ok(())
+        })?;
+        begins.sort_unstable();
+        begins.dedup();
+        let later = begins.partition_point(|&b| b < at_ms);
+        let budget = Budget::unlimited();
+        let mut block = SeriesBlock::default();
+        let mut found = Neighbours::default();
+        let mut end_ms = at_ms.saturating_sub(1);
+        for &from in begins[..later].iter().rev().chain([&i64::MIN]) {
+            if from <= end_ms {
+                selection.read_range(0, TimeRange::new(from, end_ms), &mut block, &budget)?;
+                if let Some(newest) = numbers(&block).next_back() {
+                    found.samples.push(newest);
+                    break;
+                }
+                end_ms = from.saturating_sub(1);
+            }
+        }
+        found.first = found.samples.is_empty();
+        let mut from = at_ms;
+        for next in begins[later..].iter().map(Some).chain([None]) {
+            let to = next.map_or(i64::MAX, |next| next - 1);
+            if from <= to {
+                selection.read_range(0, TimeRange::new(from, to), &mut block, &budget)?;
+                found.samples.extend(numbers(&block));
+                from = to.saturating_add(1);
+            }
+            found.last = next.is_none();
+            if found.samples.len() > bound + 1 {
+                break;
+            }
+        }
+        if let Some(what) = selection.take_warnings().into_iter().next() {
+            return Ok(Err(what));
+        }
+        let before_ms = found.samples.first().map_or(i64::MIN, |s| s.at_ms.min(at_ms));
+        Ok(match doubt {
+            Some((until_ms, what)) if found.first || until_ms > before_ms => Err(what),
+            _ => Ok(found),
+        })
+    }
+
+    /// All of one series, wherever it is; and until when there may be samples of it that cannot be read, and what these
+    /// are in.
+    fn all_of(&self, id: SeriesId) -> Result<(Selection, Option<(i64, String)>), SourceError> {
         let view = self.shared.view();
-        // what cannot be read: until when it may hold samples of the series, and what it is
         let mut doubt: Option<(i64, String)> = None;
         let mut doubted = |until_ms: i64, what: String| {
             if doubt.as_ref().is_none_or(|d| d.0 < until_ms) {
@@ -750,6 +834,11 @@ impl Engine {
             sources,
             view,
         };
+        Ok((selection, doubt))
+    }
+
+    fn find_newest_float(&self, id: SeriesId) -> Result<NewestFloat, SourceError> {
+        let (selection, doubt) = self.all_of(id)?;
         let mut from = vec![i64::MIN];
         selection.chunks(0, TimeRange::ALL, |_, _, chunks| {
             from.extend(chunks.iter().filter(|c| !c.histograms).map(|c| c.min_ms));
@@ -758,26 +847,40 @@ impl Engine {
         from.sort_unstable();
         let budget = Budget::unlimited();
         let mut block = SeriesBlock::default();
-        // from the newest chunk backwards, in case what it holds was deleted
+        let mut end_ms = i64::MAX;
+        // from the newest chunk backwards, in case what it holds was deleted or is no number
         for &from in from.iter().rev() {
-            let range = TimeRange::new(from, i64::MAX);
-            selection.read_range(0, range, &mut block, &budget)?;
+            if from > end_ms {
+                continue;
+            }
+            selection.read_range(0, TimeRange::new(from, end_ms), &mut block, &budget)?;
             // damage met on the way is of what is as new or newer, or of unknown age
             if let Some(what) = selection.take_warnings().into_iter().next() {
                 return Ok(NewestFloat::Unreadable(what));
             }
-            if let Some(&at) = block.at_ms.last() {
-                let i = block.at_ms.len() - 1;
-                let start_ms = block.start_ms.get(i).copied().unwrap_or(0);
+            if let Some(newest) = numbers(&block).next_back() {
                 return Ok(match doubt {
-                    Some((until_ms, what)) if until_ms > at => NewestFloat::Unreadable(what),
-                    _ => NewestFloat::Known(at, block.values[i], start_ms),
+                    Some((until_ms, what)) if until_ms > newest.at_ms => NewestFloat::Unreadable(what),
+                    _ => NewestFloat::Known(newest),
                 });
             }
+            end_ms = from.saturating_sub(1);
         }
         Ok(match doubt {
             Some((_, what)) => NewestFloat::Unreadable(what),
             None => NewestFloat::Nothing,
         })
     }
+}
+
+/// The samples of a block that are numbers.
+fn numbers(block: &SeriesBlock) -> impl DoubleEndedIterator<Item = Sample> {
+    let sample = |i: usize| Sample {
+        at_ms: block.at_ms[i],
+        value: block.values[i],
+        start_ms: block.start_ms.get(i).copied().unwrap_or(0),
+    };
+    (0..block.at_ms.len())
+        .map(sample)
+        .filter(|sample| !sample.value.is_nan())
 }

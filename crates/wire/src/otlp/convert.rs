@@ -75,6 +75,7 @@ struct Family<'a> {
     /// Bytes of `raw` that spell all of this.
     prefix: usize,
     delta: bool,
+    monotonic: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -277,6 +278,7 @@ impl Converter {
             name: metric_name(text, unit_text, naming),
             prefix: 0,
             delta: temporality == 1,
+            monotonic,
         };
         self.raw.clear();
         self.raw
@@ -486,11 +488,12 @@ impl Converter {
     ) {
         let Some(id) = id else { return sink.lost(1) };
         self.taken += 1;
-        if point.stale() {
-            sink.float(id, point.at_ms, model::stale_nan(), 0);
-        } else if family.delta {
+        if family.delta {
+            let value = if point.stale() { model::stale_nan() } else { value };
             // intervals below a millisecond happen: short-lived processes flush once
             sink.delta(id, point.start_ms().min(point.at_ms - 1), point.at_ms, value);
+        } else if point.stale() {
+            sink.float(id, point.at_ms, model::stale_nan(), 0);
         } else {
             sink.float(id, point.at_ms, value, point.start_ms());
         }
@@ -533,7 +536,11 @@ impl Converter {
             None if point.stale() => 0.0,
             None => return refuse(RejectReason::NotANumber, "a data point has neither asDouble nor asInt"),
         };
-        check_delta(family, &point)?;
+        check_delta(family, &point, Some(value))?;
+        if family.delta && family.monotonic && value < 0.0 {
+            let why = format!("a delta of {value}: it must be 0 or more where isMonotonic is true");
+            return refuse(RejectReason::Delta, why);
+        }
         self.spell(family, message, ATTRIBUTES)?;
         self.at(&mut point);
         let id = self.series(family, message, ATTRIBUTES, Part::Plain, sink)?;
@@ -598,7 +605,18 @@ impl Converter {
         if bounds.iter().any(|b| b.is_nan()) || bounds.windows(2).any(|w| w[0] >= w[1]) {
             return refuse(RejectReason::Histogram, "explicitBounds do not ascend");
         }
-        check_delta(family, &point)?;
+        check_delta(family, &point, sum)?;
+        if family.delta && count > EXACT_MAX {
+            return refuse(
+                RejectReason::Histogram,
+                format!("count is {count}: in a delta 2^53 at most is taken"),
+            );
+        }
+        let in_buckets: u128 = counts.iter().map(|&n| u128::from(n)).sum();
+        if family.delta && !point.stale() && !counts.is_empty() && in_buckets != u128::from(count) {
+            let why = format!("count is {count} and bucketCounts come to {in_buckets}: in a delta they must be equal");
+            return refuse(RejectReason::Histogram, why);
+        }
         self.spell(family, message, ATTRIBUTES)?;
         self.at(&mut point);
         if let Some(sum) = sum {
@@ -688,7 +706,7 @@ impl Converter {
         if count > EXACT_MAX || zero_count > EXACT_MAX {
             return refuse(RejectReason::Histogram, "a count beyond 2^53");
         }
-        check_delta(family, &point)?;
+        check_delta(family, &point, Some(sum))?;
         let merge = (i64::from(scale) - 8).max(0) as u32;
         let mut value = Histogram {
             // a delta is not accumulated: it is kept as it came, as Prometheus does
@@ -894,6 +912,7 @@ impl Converter {
             name: "target_info".to_owned(),
             prefix: 0,
             delta: false,
+            monotonic: false,
         };
         self.raw.clear();
         self.raw.extend_from_slice(&[raw_kind::OTLP, 0, 0]);
@@ -987,12 +1006,17 @@ fn attributes<'a, E: From<DecodeError>>(
     Ok(())
 }
 
-fn check_delta(family: &Family<'_>, point: &Point) -> Result<(), Refused> {
+/// `value`: the number, or the sum of a histogram, when there is one.
+fn check_delta(family: &Family<'_>, point: &Point, value: Option<f64>) -> Result<(), Refused> {
     if !family.delta || point.stale() {
         return Ok(());
     }
     if point.start_ns == 0 {
         return refuse(RejectReason::Timestamp, "a delta without startTimeUnixNano");
+    }
+    if let Some(value) = value.filter(|v| !v.is_finite()) {
+        let why = format!("a delta of {value}: it must be a finite number");
+        return refuse(RejectReason::Delta, why);
     }
     if point.time_ns != 0 && point.start_ns > point.time_ns {
         return refuse(

@@ -79,6 +79,71 @@ fn sums_gauges_and_flags() {
 }
 
 #[test]
+fn deltas_that_cannot_be_added_up_are_refused_alone() {
+    let sum = |name: &str, monotonic: bool, points: &str| {
+        format!(
+            r#"{{"name":"{name}","sum":{{"aggregationTemporality":1,"isMonotonic":{monotonic},"dataPoints":[{points}]}}}}"#
+        )
+    };
+    let parts = [
+        sum(
+            "c",
+            true,
+            &format!(
+                r#"{{{T},"asDouble":"NaN"}},{{{T},"asDouble":"Infinity"}},{{{T},"asInt":"-1"}},{{{T},"asInt":"2"}},{{"timeUnixNano":"1700000000000000000","flags":1}}"#
+            ),
+        ),
+        sum(
+            "u",
+            false,
+            &format!(r#"{{{T},"asInt":"-1"}},{{{T},"asDouble":"-Infinity"}}"#),
+        ),
+        format!(
+            r#"{{"name":"h","histogram":{{"aggregationTemporality":1,"dataPoints":[
+            {{{T},"count":2,"sum":"NaN","bucketCounts":[1,1],"explicitBounds":[1]}},
+            {{{T},"count":3,"sum":1,"bucketCounts":[1,1],"explicitBounds":[1]}},
+            {{{T},"count":"18446744073709551615","sum":1,"bucketCounts":["18446744073709551615",0],"explicitBounds":[1]}},
+            {{{T},"count":2,"sum":-1,"bucketCounts":[1,1],"explicitBounds":[1]}}]}}}}"#
+        ),
+        format!(
+            r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":1,"dataPoints":[
+            {{{T},"count":0,"sum":"Infinity","scale":1}}]}}}}"#
+        ),
+        // those that are no deltas stay as they were sent
+        format!(
+            r#"{{"name":"g","sum":{{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{{{T},"asDouble":"NaN"}},{{{T},"asDouble":-1}}]}}}}"#
+        ),
+    ];
+    metric(
+        &parts.join(","),
+        expect![[r#"
+        metadata c_total counter "" ""
+        c_total +2.0 (1600000000000, 1700000000123]
+        c_total stale @1700000000000, of a delta
+        metadata u gauge "" ""
+        u +-1.0 (1600000000000, 1700000000123]
+        metadata h histogram "" ""
+        h_sum +-1.0 (1600000000000, 1700000000123]
+        h_count +2.0 (1600000000000, 1700000000123]
+        h_bucket{le="1"} +1.0 (1600000000000, 1700000000123]
+        h_bucket{le="+Inf"} +2.0 (1600000000000, 1700000000123]
+        metadata e histogram "" ""
+        metadata g_total counter "" ""
+        g_total NaN @1700000000123 since 1600000000000
+        g_total -1.0 @1700000000123 since 1600000000000
+        reject delta metric "c": a delta of NaN: it must be a finite number (1 lost)
+        reject delta metric "c": a delta of inf: it must be a finite number (1 lost)
+        reject delta metric "c": a delta of -1: it must be 0 or more where isMonotonic is true (1 lost)
+        reject delta metric "u": a delta of -inf: it must be a finite number (1 lost)
+        reject delta metric "h": a delta of NaN: it must be a finite number (1 lost)
+        reject histogram metric "h": count is 3 and bucketCounts come to 2: in a delta they must be equal (1 lost)
+        reject histogram metric "h": count is 18446744073709551615: in a delta 2^53 at most is taken (1 lost)
+        reject delta metric "e": a delta of inf: it must be a finite number (1 lost)
+    "#]],
+    );
+}
+
+#[test]
 fn histograms_and_summaries() {
     metric(
         &format!(

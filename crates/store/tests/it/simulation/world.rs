@@ -259,16 +259,28 @@ impl World {
         }
         for &(series, start, at, value) in deltas {
             let labels = delta_labels(series);
-            let newest = self
-                .tenants
-                .get(&spec.tenant)
-                .and_then(|t| t.get(&labels)?.last_key_value());
-            let (covered, total, began) = match newest {
-                Some((&at, &Value::Float(bits, start))) => (at, f64::from_bits(bits), start),
-                _ => (i64::MIN, 0.0, start),
+            let samples = self.tenants.get(&spec.tenant).and_then(|t| t.get(&labels));
+            let float = |(&at, v): (&i64, &Value)| match v {
+                Value::Float(bits, start) => Some((at, f64::from_bits(*bits), *start)),
+                Value::Bucketed(..) => None,
             };
-            if at > covered {
-                self.put(spec.tenant, labels, at, Value::Float((total + value).to_bits(), began));
+            let before = samples.and_then(|s| s.range(..=at).next_back().and_then(float));
+            let later: Vec<_> = samples
+                .into_iter()
+                .flat_map(|s| s.range(at + 1..).filter_map(float))
+                .collect();
+            if before.is_some_and(|b| b.0 == at) {
+                continue;
+            }
+            let (total, began) = match (before, later.first()) {
+                (Some((_, total, began)), _) => (total, began),
+                (None, Some(first)) => (0.0, first.2.min(start)),
+                (None, None) => (0.0, start),
+            };
+            let own = (at, total, began);
+            for (at, total, _) in [own].into_iter().chain(later) {
+                let raised = Value::Float((total + value).to_bits(), began);
+                self.put(spec.tenant, labels.clone(), at, raised);
             }
         }
     }
