@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use model::{Delete, Matcher, Record, TenantId, TimeRange};
 use serde_json::{Value, json};
 use series::engine::{ClassReport, RollupReport};
 use series::retention::Retention;
-use store::{RetentionRule, Snapshot, StoreError};
+use store::{Keep, RetentionRule, Snapshot, StoreError};
 
 use crate::admin::{done, refusal, store_of};
 use crate::answer::{Refusal, empty, success};
+use crate::params::{Params, invalid};
 use crate::parts::App;
 use crate::pool::Weight;
 use crate::read::Ask;
@@ -41,7 +42,7 @@ pub(crate) async fn delete_series(State(app): State<Arc<App>>, request: Request<
     match ask.params.get("dry_run").unwrap_or("") {
         "" | "0" | "false" => {}
         "1" | "true" => return dry_run(ask, selectors).await,
-        other => return Err(crate::params::invalid("dry_run", other, "1 or 0")),
+        other => return Err(invalid("dry_run", other, "1 or 0")),
     }
     if app.parts.publisher.is_none() {
         return Err(Refusal::not_found("the ingress role does not run in this process"));
@@ -207,6 +208,9 @@ fn described(s: &Snapshot) -> Value {
         "files": s.files,
         "bytes": s.bytes,
     });
+    if let Some(lease) = s.lease {
+        one["lease_seconds"] = lease.as_secs().into();
+    }
     if let Some(made) = &s.made {
         one["position"] = made.position.into();
         one["samples"] = made.samples.into();
@@ -215,23 +219,44 @@ fn described(s: &Snapshot) -> Value {
     one
 }
 
-async fn make(app: &App) -> Result<Snapshot, Refusal> {
-    store_of(app)?.snapshot(&app.parts.host).await.map_err(refusal)
+async fn make(app: &App, keep: Keep) -> Result<Snapshot, Refusal> {
+    store_of(app)?.snapshot(&app.parts.host, keep).await.map_err(refusal)
 }
 
-pub(crate) async fn snapshot(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    Ok(success(&described(&make(&app).await?)))
+/// With `lease=1` it is deleted an hour after it was made or its lease renewed.
+pub(crate) async fn snapshot(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
+    let params = Params::of_query(query.as_deref())?;
+    params.whole()?;
+    let keep = match params.get("lease").unwrap_or("") {
+        "" | "0" | "false" => Keep::UntilDeleted,
+        "1" | "true" => Keep::Leased,
+        other => return Err(invalid("lease", other, "1 or 0")),
+    };
+    Ok(success(&described(&make(&app, keep).await?)))
+}
+
+/// Renews a lease.
+pub(crate) async fn renew_snapshot(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let name = named(name)?;
+    let (store, host, asked) = (Arc::clone(store_of(&app)?), app.parts.host.clone(), name.clone());
+    match app.telling.run(move || store.renew_lease(&host, &asked)).await? {
+        true => Ok(done()),
+        false => Err(no_snapshot(&name, "with a lease ")),
+    }
 }
 
 /// As Prometheus answers; `skip_head` is not looked at: everything taken is in it.
 pub(crate) async fn snapshot_by_name(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    Ok(success(&json!({ "name": make(&app).await?.name })))
+    Ok(success(&json!({ "name": make(&app, Keep::UntilDeleted).await?.name })))
 }
 
 pub(crate) async fn snapshots(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let (store, files) = (Arc::clone(store_of(&app)?), Arc::clone(&app.parts.host.files));
+    let (store, host) = (Arc::clone(store_of(&app)?), app.parts.host.clone());
     let listed = app.telling.run(move || {
-        let list = store.snapshots(&*files)?;
+        let list = store.snapshots(&host)?;
         Ok::<_, StoreError>(json!(list.iter().map(described).collect::<Vec<_>>()))
     });
     Ok(success(&listed.await?.map_err(refusal)?))
@@ -241,12 +266,21 @@ pub(crate) async fn remove_snapshot(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    let Path(name) = name.map_err(|_| Refusal::bad_data("the snapshot's name is not valid UTF-8"))?;
+    let name = named(name)?;
     let files = &*app.parts.host.files;
     if store_of(&app)?.remove_snapshot(files, &name).map_err(refusal)? {
         Ok(done())
     } else {
-        let name: String = name.chars().take(80).collect();
-        Err(Refusal::not_found(format!("there is no snapshot {name:?}")))
+        Err(no_snapshot(&name, ""))
     }
+}
+
+fn named(name: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
+    let Path(name) = name.map_err(|_| Refusal::bad_data("the snapshot's name is not valid UTF-8"))?;
+    Ok(name)
+}
+
+fn no_snapshot(name: &str, with: &str) -> Refusal {
+    let name: String = name.chars().take(80).collect();
+    Refusal::not_found(format!("there is no snapshot {with}of the name {name:?}"))
 }

@@ -169,7 +169,7 @@ fn table() -> Vec<Row> {
         row(
             "/api/v1/admin/snapshots/{name}",
             Changes,
-            delete(keeping::remove_snapshot),
+            delete(keeping::remove_snapshot).post(keeping::renew_snapshot),
         ),
     ]
 }

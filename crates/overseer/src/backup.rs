@@ -44,7 +44,7 @@ pub(crate) fn run(settings: &Settings, ask: &BackupArgs) -> Result<(), Failure> 
     let shelf = pool.shelf()?;
     shelf.complain();
     let source = Source::find(&host, settings, &config, ask.url.as_deref())?;
-    let copied = copy(&host, &pool, &shelf, &source);
+    let copied = source.during(|| copy(&host, &pool, &shelf, &source));
     source.release(&host);
     let (backup, reused, copied_bytes) = copied?;
     let mut dropped = Vec::new();
@@ -124,7 +124,7 @@ impl Source {
             Files::Server(server) => server,
             Files::AtRest(path) => return Source::at_rest(host, config, &path),
         };
-        let made = server.call(Method::POST, "/api/v1/admin/snapshot")?;
+        let made = server.call(Method::POST, "/api/v1/admin/snapshot?lease=1")?;
         let text = |key: &str| made[key].as_str().unwrap_or_default().to_owned();
         let source = Source {
             path: PathBuf::from(text("path")),
@@ -169,7 +169,7 @@ impl Source {
         let Opened { store, log, .. } = crate::run::open(host, &data_dir, config)?;
         let made = runtime.block_on(async {
             loop {
-                match store.snapshot(host).await {
+                match store.snapshot(host, store::Keep::Leased).await {
                     // the log is being replayed
                     Err(store::StoreError::NotReady(_)) => {}
                     other => return other,
@@ -190,6 +190,14 @@ impl Source {
             server: None,
             _data_dir: Some(data_dir),
         })
+    }
+
+    /// Does work that needs the snapshot.
+    fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.server {
+            Some(server) => server.keeping(&self.name, work),
+            None => work(),
+        }
     }
 
     /// Deletes the snapshot: it holds on to the space of files that the server would drop.

@@ -1,5 +1,6 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use crate::{Failure, layers};
 
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How often the server is told that its snapshot is still needed: it deletes one of which it hears nothing for an hour.
+const RENEW_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// A running server, as commands speak to it.
 pub(crate) struct ServerClient {
@@ -183,6 +186,28 @@ impl ServerClient {
             answer["errorType"].as_str().unwrap_or("error"),
             answer["error"].as_str().unwrap_or("the server gave no reason")
         )))
+    }
+
+    /// Renews the lease of a snapshot again and again while work is done. A renewal that fails is tried again; work on a
+    /// snapshot that is gone fails by itself.
+    pub(crate) fn keeping<T>(&self, snapshot: &str, work: impl FnOnce() -> T) -> T {
+        let (over, ended) = channel::<()>();
+        let renew = move || {
+            while ended.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let _ = self.call(Method::POST, &format!("/api/v1/admin/snapshots/{snapshot}"));
+            }
+        };
+        std::thread::scope(|scope| {
+            if let Err(e) = std::thread::Builder::new()
+                .name("renew".into())
+                .spawn_scoped(scope, renew)
+            {
+                crate::terminal::complain(&format!("no thread to renew the snapshot's lease of an hour: {e}"));
+            }
+            let done = work();
+            drop(over);
+            done
+        })
     }
 }
 

@@ -122,12 +122,14 @@ fn hold(host: &Host, path: &Path) -> Result<Option<Box<dyn Lock>>, Failure> {
 fn check_snapshot(host: &Host, server: &ServerClient) -> Result<Checked, Failure> {
     // what keeps a check from being made is no damage
     let cannot = |f: Failure| Failure::misuse(f.message);
-    let made = server.call(Method::POST, "/api/v1/admin/snapshot").map_err(cannot)?;
+    let made = server
+        .call(Method::POST, "/api/v1/admin/snapshot?lease=1")
+        .map_err(cannot)?;
     let (name, path) = (
         made["name"].as_str().unwrap_or_default(),
         made["path"].as_str().unwrap_or_default(),
     );
-    let checked = check(host, Path::new(path));
+    let checked = server.keeping(name, || check(host, Path::new(path)));
     if let Err(f) = server.call(Method::DELETE, &format!("/api/v1/admin/snapshots/{name}")) {
         terminal::complain(&format!("the snapshot {name} was not deleted: {}", f.message));
     }

@@ -18,7 +18,7 @@ pub use config::StoreConfig;
 pub use replay::Replay;
 pub use retention::{RetentionRule, keep_of_days, retention_classes, rollup_keep, shown_keep, shown_rollup_keep};
 pub use role::{NotReady, Readiness, Store, StoreError, StoreParts, StoreStats};
-pub use snapshot::{Snapshot, is_snapshot_name, remove_tree, snapshot_name};
+pub use snapshot::{Keep, Snapshot, is_snapshot_name, remove_tree, snapshot_name};
 
 /// The store's name as a consumer of the samples topic; its log keeps what it has not sealed.
 pub const CONSUMER: &str = "store";

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::merges::Merges;
 use crate::role::StoreError;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Leases, Snapshot};
 use crate::{CONSUMER, StoreConfig};
 
 /// How often it is looked whether a seal is due.
@@ -25,6 +25,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
 const HELD_TOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Least time between two calls to the system while samples come in.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whether leases of snapshots are over.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 64;
 
@@ -35,8 +37,7 @@ pub(crate) enum Command {
 
 enum Message {
     Run(Command, oneshot::Sender<Result<(), StoreError>>),
-    /// Base directory and name.
-    Snapshot(PathBuf, String, oneshot::Sender<Result<Snapshot, StoreError>>),
+    Snapshot(String, oneshot::Sender<Result<Snapshot, StoreError>>),
     Stop,
 }
 
@@ -45,6 +46,7 @@ pub(crate) struct Maintenance {
     merges: Arc<Merges>,
     sender: SyncSender<Message>,
     counts: Arc<Counts>,
+    leases: Arc<Leases>,
     thread: Mutex<Option<Thread>>,
 }
 
@@ -61,10 +63,12 @@ impl Maintenance {
         engine: Arc<Engine>,
         log: Arc<dyn Log<Record>>,
         config: &StoreConfig,
+        snapshots: PathBuf,
     ) -> std::io::Result<Self> {
         let workers = host.workers.clone();
         let (sender, receiver) = sync_channel(COMMANDS_MAX);
         let counts = Arc::new(Counts::default());
+        let leases = Arc::new(Leases::default());
         let rate = config.merge_bytes_per_second;
         let merges = Arc::new(Merges::start(host.clone(), Arc::clone(&engine), rate)?);
         let worker = Worker {
@@ -73,6 +77,9 @@ impl Maintenance {
             engine,
             log,
             counts: Arc::clone(&counts),
+            leases: Arc::clone(&leases),
+            snapshots,
+            sweep_at: Duration::ZERO,
             expire_at: Duration::ZERO,
             give_back_at: Duration::ZERO,
             held_told_at: Duration::ZERO,
@@ -82,6 +89,7 @@ impl Maintenance {
             merges,
             sender,
             counts,
+            leases,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -94,12 +102,16 @@ impl Maintenance {
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
 
-    pub(crate) async fn snapshot(&self, base: PathBuf, name: String) -> Result<Snapshot, StoreError> {
+    pub(crate) async fn snapshot(&self, name: String) -> Result<Snapshot, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.sender
-            .try_send(Message::Snapshot(base, name, reply))
+            .try_send(Message::Snapshot(name, reply))
             .map_err(|_| StoreError::Stopping)?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// (seals, compaction steps, failures) so far.
@@ -136,7 +148,12 @@ struct Worker {
     engine: Arc<Engine>,
     log: Arc<dyn Log<Record>>,
     counts: Arc<Counts>,
+    leases: Arc<Leases>,
+    /// Where they are.
+    snapshots: PathBuf,
     /// On the monotonic clock: the other may jump.
+    sweep_at: Duration,
+    /// Likewise.
     expire_at: Duration,
     /// Likewise.
     give_back_at: Duration,
@@ -157,11 +174,8 @@ impl Worker {
                         (done, _) => drop(reply.send(done)),
                     }
                 }
-                Ok(Message::Snapshot(base, name, reply)) => {
-                    let made = self
-                        .seal()
-                        .and_then(|()| snapshot::make(&self.host, &self.engine, &base, &name));
-                    let _ = reply.send(made);
+                Ok(Message::Snapshot(name, reply)) => {
+                    let _ = reply.send(self.snapshot(&name));
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     // the next start then has nothing to replay; what cannot be sealed now is in the log
@@ -200,6 +214,10 @@ impl Worker {
             return Ok(true);
         }
         let monotonic = self.host.clock.monotonic();
+        if monotonic >= self.sweep_at {
+            self.sweep_at = monotonic + SWEEP_EVERY;
+            self.leases.sweep(&*self.host.files, &self.snapshots, monotonic);
+        }
         if monotonic >= self.expire_at {
             self.expire_at = monotonic + EXPIRE_EVERY;
             let gone = self
@@ -217,6 +235,15 @@ impl Worker {
             }
         }
         Ok(false)
+    }
+
+    fn snapshot(&self, name: &str) -> Result<Snapshot, StoreError> {
+        let (files, base) = (&*self.host.files, &self.snapshots);
+        snapshot::has_room(files, base)?;
+        self.seal()?;
+        let made = snapshot::make(&self.host, &self.engine, base, name)?;
+        self.leases.renew(name, self.host.clock.monotonic(), || true);
+        Ok(made)
     }
 
     /// Says once a day, and so a day ahead of each day of samples that goes, that files are past their time by the clock alone.

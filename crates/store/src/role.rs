@@ -171,8 +171,14 @@ impl Store {
         let (sender, applied) = watch::channel(from);
         let shared = Arc::new(Shared::default());
         let no_thread = |e| bus::BusError::Io(format!("cannot start a thread of the store: {e}"));
-        let maintenance =
-            Maintenance::start(host.clone(), Arc::clone(&engine), Arc::clone(&log), &config).map_err(no_thread)?;
+        let maintenance = Maintenance::start(
+            host.clone(),
+            Arc::clone(&engine),
+            Arc::clone(&log),
+            &config,
+            snapshots.clone(),
+        )
+        .map_err(no_thread)?;
         let workers = host.workers.clone();
         let apply = Apply {
             table,
@@ -262,7 +268,11 @@ impl Store {
     }
 
     pub(crate) async fn maintenance_snapshot(&self, name: String) -> Result<Snapshot, StoreError> {
-        self.maintenance.snapshot(self.snapshots.clone(), name).await
+        self.maintenance.snapshot(name).await
+    }
+
+    pub(crate) fn leases(&self) -> &crate::snapshot::Leases {
+        self.maintenance.leases()
     }
 
     pub fn stats(&self) -> StoreStats {

@@ -356,6 +356,14 @@ fn snapshots_are_made_listed_and_deleted_over_http() {
     assert_eq!(list["data"].as_array().unwrap().len(), 2);
     let path = dir.path().join("snapshots").join(&name);
     assert_eq!(run(&["verify", "--data-dir", text(&path)]).0, 0);
+    // one with a lease says so, and it can be renewed
+    let leased = server.post("/api/v1/admin/snapshot?lease=1", &[], b"").json();
+    assert_eq!(leased["data"]["lease_seconds"], 3600);
+    let leased = format!("/api/v1/admin/snapshots/{}", leased["data"]["name"].as_str().unwrap());
+    assert_eq!(server.post(&leased, &[], b"").status, 200);
+    let renewed = server.post(&format!("/api/v1/admin/snapshots/{name}"), &[], b"");
+    assert_eq!(renewed.status, 404, "it has no lease");
+    assert_eq!(server.post("/api/v1/admin/snapshot?lease=soon", &[], b"").status, 400);
     // samples that come later do not reach into it
     write(&server, 1);
     server.compact();
