@@ -18,6 +18,7 @@ pub enum Kind {
 }
 
 /// A position in a JSON text.
+#[derive(Clone)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     pos: usize,

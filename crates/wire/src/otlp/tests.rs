@@ -203,7 +203,6 @@ fn json_that_is_no_request() {
         "1",
         "",
         r#"{"resourceMetrics":{"a":1}}"#,
-        r#"{"resourceMetrics":[{"scopeMetrics":1e999999}]}"#,
         r#"{"resourceMetrics":[{"schemaUrl":"\ud800"}]}"#,
         r#"{"resourceMetrics":[]} x"#,
     ] {
@@ -300,4 +299,96 @@ fn answers() {
     assert_eq!(success(Form::Protobuf, 3, "no"), b"\x0a\x06\x08\x03\x12\x02no");
     assert_eq!(status(Form::Protobuf, 3, "no"), b"\x08\x03\x12\x02no");
     assert_eq!(status(Form::Json, 3, "no"), br#"{"code":3,"message":"no"}"#);
+}
+
+/// A bad value in any place of a body: what is lost with it, and what is said of it.
+#[test]
+fn a_bad_value_costs_what_it_belongs_to() {
+    let body = |resource: &str, bad_metric: &str, point: &str| {
+        format!(
+            r#"{{"resourceMetrics":[{{"resource":{resource},"scopeMetrics":[{{"metrics":[
+            {{{bad_metric}"sum":{{"aggregationTemporality":2,"dataPoints":[{point}{{"asInt":1}}]}},"name":"bad"}},
+            {{"name":"beside","gauge":{{"dataPoints":[{{"asInt":2}}]}}}}]}}]}},
+            {{"scopeMetrics":[{{"metrics":[{{"name":"far","gauge":{{"dataPoints":[{{"asInt":3}}]}}}}]}}]}}]}}"#
+        )
+    };
+    for (point, field) in [
+        (r#"{"asDouble":"x"}"#, "asDouble"),
+        (r#"{"asDouble":"nan"}"#, "asDouble"),
+        (r#"{"asDouble":"+Inf"}"#, "asDouble"),
+        (r#"{"asDouble":1e999}"#, "asDouble"),
+        (r#"{"asDouble":{}}"#, "asDouble"),
+        (r#"{"asInt":"9223372036854775808"}"#, "asInt"),
+        (r#"{"asInt":1.5}"#, "asInt"),
+        (r#"{"timeUnixNano":-1}"#, "timeUnixNano"),
+        (r#"{"timeUnixNano":[1]}"#, "timeUnixNano"),
+        (r#"{"flags":true}"#, "flags"),
+        (r#"{"attributes":{}}"#, "attributes"),
+        (r#"{"attributes":[1]}"#, "attributes"),
+        (r#"{"attributes":[{"key":1}]}"#, "key"),
+        (
+            r#"{"attributes":[{"key":"k","value":{"bytesValue":"!"}}]}"#,
+            "bytesValue",
+        ),
+        (
+            r#"{"attributes":[{"key":"k","value":{"bytesValue":"AAAAA"}}]}"#,
+            "bytesValue",
+        ),
+        (r#"{"exemplars":[{"traceId":"xy"}]}"#, "traceId"),
+        ("7", "dataPoints"),
+    ] {
+        let dump = dump(&body("{}", "", &format!("{point},")));
+        for kept in ["bad 1.0", "beside 2.0", "far 3.0"] {
+            assert!(dump.contains(kept), "{point}: {dump}");
+        }
+        assert!(
+            dump.contains(&format!("reject malformed metric \"bad\": {field}: ")),
+            "{point}: {dump}"
+        );
+        assert!(dump.contains("(1 lost)") && !dump.contains("error"), "{point}: {dump}");
+    }
+    for metric in [
+        r#""unit":1,"#,
+        r#""gauge":[],"#,
+        r#""histogram":{"aggregationTemporality":"LATELY"},"#,
+    ] {
+        let dump = dump(&body("{}", metric, r#"{"asInt":"x"},"#));
+        assert!(dump.contains("beside 2.0") && dump.contains("far 3.0"), "{dump}");
+        assert!(!dump.contains("bad 1.0"), "{dump}");
+        assert!(
+            dump.contains("reject malformed metric \"bad\"") && dump.contains("(2 lost)"),
+            "{dump}"
+        );
+    }
+    let whole = dump(&body(r#"{"attributes":7}"#, "", ""));
+    assert!(whole.contains("far 3.0") && !whole.contains("beside"), "{whole}");
+    assert!(whole.contains("attributes: ") && whole.contains("(2 lost)"), "{whole}");
+}
+
+proptest::proptest! {
+    /// Whichever points are bad: all the others are taken, and the count of the lost is right.
+    #[test]
+    fn bad_points_cost_nothing_else(bad in proptest::collection::vec(proptest::bool::ANY, 1..300)) {
+        let points: Vec<_> = bad
+            .iter()
+            .enumerate()
+            .map(|(i, &bad)| format!("{{\"asInt\":{}}}", if bad { "\"x\"".to_owned() } else { i.to_string() }))
+            .collect();
+        let read = super::transcode::request(
+            format!(
+                r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":[{}]}},"name":"m"}}]}}]}}]}}"#,
+                points.join(",")
+            )
+            .as_bytes(),
+        );
+        let read = read.unwrap();
+        let lost = read.refused.told.iter().map(|r| r.points).sum::<u64>() + read.refused.rest;
+        proptest::prop_assert_eq!(lost, bad.iter().filter(|b| **b).count() as u64);
+        let mut sink = Recorder::default();
+        decode(&read.message, &now(), &mut sink).unwrap();
+        for (i, bad) in bad.iter().enumerate() {
+            let line = format!("m {i}.0 @1700000000000");
+            proptest::prop_assert_eq!(sink.lines.contains(&line), !bad);
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The JSON form of OTLP, written out as protobuf.
-use crate::DecodeError;
+use crate::error::shown;
 use crate::json::{Kind, Reader};
 use crate::proto::Writer;
+use crate::{DecodeError, DecodeErrorKind};
 
 /// A message's fields by their JSON names.
 struct Schema(&'static [Field]);
@@ -157,36 +158,230 @@ static KEY_VALUES: Schema = Schema(&[many("values", 1, Form::Message(&KEY_VALUE)
 /// Bytes that every embedded message's length takes, so that it can be filled in afterwards.
 const LENGTH_BYTES: usize = 4;
 
-pub(super) fn request(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let mut reader = Reader::new(body);
-    let mut out = Writer::default();
-    message(&mut reader, &REQUEST, &mut out)?;
-    reader.end()?;
-    Ok(out.out)
+/// Refusals described one by one; the rest are counted.
+const TOLD_MAX: usize = 100;
+
+/// What a body comes to.
+#[derive(Default)]
+pub(super) struct Transcoded {
+    pub message: Vec<u8>,
+    pub refused: Refusals,
 }
 
-/// Writes one object. It calls itself for objects within; the reader bounds how deep.
-fn message(r: &mut Reader<'_>, schema: &'static Schema, out: &mut Writer) -> Result<(), DecodeError> {
+/// Data points, metrics and resources that were left out for a bad value in them.
+#[derive(Default)]
+pub(super) struct Refusals {
+    pub told: Vec<Refusal>,
+    /// Data points of those that are not described.
+    pub rest: u64,
+}
+
+pub(super) struct Refusal {
+    pub metric: Option<String>,
+    pub why: String,
+    pub points: u64,
+}
+
+/// Why a value is not taken, and the field that it was meant for.
+struct Fault {
+    field: Option<&'static str>,
+    error: DecodeError,
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Fault { field: None, error }
+    }
+}
+
+struct Transcoder<'a> {
+    r: Reader<'a>,
+    out: Writer,
+    refused: Refusals,
+}
+
+pub(super) fn request(body: &[u8]) -> Result<Transcoded, DecodeError> {
+    let mut t = Transcoder {
+        r: Reader::new(body),
+        out: Writer::default(),
+        refused: Refusals::default(),
+    };
+    t.message(&REQUEST).map_err(|fault| fault.error)?;
+    t.r.end()?;
+    Ok(Transcoded {
+        message: t.out.out,
+        refused: t.refused,
+    })
+}
+
+/// What is left out as a whole when a value in it is bad: the innermost of these.
+fn stands_alone(schema: &'static Schema) -> bool {
+    [
+        &RESOURCE_METRICS,
+        &SCOPE_METRICS,
+        &METRIC,
+        &NUMBER_POINT,
+        &HISTOGRAM_POINT,
+        &EXPONENTIAL_POINT,
+        &SUMMARY_POINT,
+    ]
+    .iter()
+    .any(|s| std::ptr::eq(*s, schema))
+}
+
+/// Data points within one well-formed value.
+fn points(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    let mut count = 0;
+    let mut first = true;
+    match r.peek()? {
+        Kind::Object => {
+            r.open(Kind::Object)?;
+            while let Some(key) = r.key(first)? {
+                first = false;
+                if (key == "dataPoints" || key == "data_points") && r.peek()? == Kind::Array {
+                    r.open(Kind::Array)?;
+                    let mut first = true;
+                    while r.element(first)? {
+                        first = false;
+                        r.skip()?;
+                        count += 1;
+                    }
+                } else {
+                    count += points(r)?;
+                }
+            }
+        }
+        Kind::Array => {
+            r.open(Kind::Array)?;
+            while r.element(first)? {
+                first = false;
+                count += points(r)?;
+            }
+        }
+        _ => r.skip()?,
+    }
+    Ok(count)
+}
+
+impl Transcoder<'_> {
+    /// Writes one object. It calls itself for objects within; the reader bounds how deep.
+    fn message(&mut self, schema: &'static Schema) -> Result<(), Fault> {
+        self.r.open(Kind::Object)?;
+        let mut first = true;
+        while let Some(key) = self.r.key(first)? {
+            first = false;
+            let field = schema.0.iter().find(|f| f.name == key || snake_is(&key, f.name));
+            let Some(field) = field else {
+                self.r.skip()?;
+                continue;
+            };
+            self.field(field).map_err(|fault| Fault {
+                field: fault.field.or(Some(field.name)),
+                ..fault
+            })?;
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, field: &Field) -> Result<(), Fault> {
+        if self.r.peek()? == Kind::Null {
+            return Ok(self.r.null()?);
+        }
+        if !field.repeated {
+            return self.element(field);
+        }
+        self.r.open(Kind::Array)?;
+        let mut first = true;
+        while self.r.element(first)? {
+            first = false;
+            self.element(field)?;
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, field: &Field) -> Result<(), Fault> {
+        match &field.form {
+            Form::Message(schema) if stands_alone(schema) => self.alone(field, schema),
+            Form::Message(schema) => self.embedded(field, schema),
+            _ => Ok(value(&mut self.r, field, &mut self.out)?),
+        }
+    }
+
+    /// Writes a message that a bad value leaves out alone, as long as the text is JSON.
+    fn alone(&mut self, field: &Field, schema: &'static Schema) -> Result<(), Fault> {
+        let start = self.r.clone();
+        let (written, told, rest) = (self.out.out.len(), self.refused.told.len(), self.refused.rest);
+        let done = self.embedded(field, schema);
+        if let Err(fault) = done {
+            if fault.error.kind != DecodeErrorKind::Malformed {
+                return Err(fault);
+            }
+            self.r = start.clone();
+            self.r.skip()?;
+            self.out.out.truncate(written);
+            self.refused.told.truncate(told);
+            self.refused.rest = rest;
+            let points = if field.name == "dataPoints" {
+                1
+            } else {
+                points(&mut start.clone())?
+            };
+            if told < TOLD_MAX {
+                let text = fault.error.to_string();
+                let text = text.strip_prefix("malformed JSON: ").unwrap_or(&text);
+                self.refused.told.push(Refusal {
+                    metric: None,
+                    why: format!("{}: {text}", fault.field.unwrap_or(field.name)),
+                    points,
+                });
+            } else {
+                self.refused.rest += points;
+            }
+        }
+        if std::ptr::eq(schema, &METRIC) && self.refused.told.len() > told {
+            let name = name(start)?;
+            for refusal in &mut self.refused.told[told..] {
+                refusal.metric = Some(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn embedded(&mut self, field: &Field, schema: &'static Schema) -> Result<(), Fault> {
+        self.out.raw_varint(u64::from(field.number) << 3 | 2);
+        let at = self.out.out.len();
+        self.out.out.extend_from_slice(&[0; LENGTH_BYTES]);
+        self.message(schema)?;
+        let out = &mut self.out.out;
+        let len = out.len() - at - LENGTH_BYTES;
+        if len >> (7 * LENGTH_BYTES) != 0 {
+            return Err(DecodeError::too_large("a JSON object of 256 MiB or more").into());
+        }
+        for i in 0..LENGTH_BYTES {
+            let more = if i + 1 < LENGTH_BYTES { 0x80 } else { 0 };
+            out[at + i] = (len >> (7 * i)) as u8 & 0x7f | more;
+        }
+        Ok(())
+    }
+}
+
+/// The name in a well-formed metric, wherever in it that stands.
+fn name(mut r: Reader<'_>) -> Result<String, DecodeError> {
+    let mut name = String::new();
+    if r.peek()? != Kind::Object {
+        return Ok(name);
+    }
     r.open(Kind::Object)?;
     let mut first = true;
     while let Some(key) = r.key(first)? {
         first = false;
-        let field = schema.0.iter().find(|f| f.name == key || snake_is(&key, f.name));
-        match field {
-            None => r.skip()?,
-            Some(_) if r.peek()? == Kind::Null => r.null()?,
-            Some(field) if field.repeated => {
-                r.open(Kind::Array)?;
-                let mut first = true;
-                while r.element(first)? {
-                    first = false;
-                    value(r, field, out)?;
-                }
-            }
-            Some(field) => value(r, field, out)?,
+        if key == "name" && r.peek()? == Kind::String {
+            name = shown(r.string()?.as_bytes());
+        } else {
+            r.skip()?;
         }
     }
-    Ok(())
+    Ok(name)
 }
 
 /// Whether `key` is the field's original name (`time_unix_nano` for `timeUnixNano`).
@@ -231,7 +426,10 @@ fn value(r: &mut Reader<'_>, field: &Field, out: &mut Writer) -> Result<(), Deco
         },
         Form::Varint => out.varint(number, integer(r, field, false)?),
         Form::Int => out.varint(number, integer(r, field, true)?),
-        Form::Zigzag => out.zigzag(number, integer(r, field, true)? as i64),
+        Form::Zigzag => match i32::try_from(integer(r, field, true)? as i64) {
+            Ok(n) => out.zigzag(number, i64::from(n)),
+            Err(_) => return Err(r.error(&format!("{} is no whole number of 32 bits", field.name))),
+        },
         Form::Fixed64 => out.fixed64(number, integer(r, field, false)?),
         Form::Signed64 => out.fixed64(number, integer(r, field, true)?),
         Form::Double => {
@@ -262,20 +460,8 @@ fn value(r: &mut Reader<'_>, field: &Field, out: &mut Writer) -> Result<(), Deco
             };
             out.varint(number, n);
         }
-        Form::Message(schema) => {
-            out.raw_varint(u64::from(number) << 3 | 2);
-            let at = out.out.len();
-            out.out.extend_from_slice(&[0; LENGTH_BYTES]);
-            message(r, schema, out)?;
-            let len = out.out.len() - at - LENGTH_BYTES;
-            if len >> (7 * LENGTH_BYTES) != 0 {
-                return Err(DecodeError::too_large("a JSON object of 256 MiB or more"));
-            }
-            for i in 0..LENGTH_BYTES {
-                let more = if i + 1 < LENGTH_BYTES { 0x80 } else { 0 };
-                out.out[at + i] = (len >> (7 * i)) as u8 & 0x7f | more;
-            }
-        }
+        // written by the transcoder, which knows what a bad value in it costs
+        Form::Message(_) => {}
     }
     Ok(())
 }
@@ -308,9 +494,13 @@ fn integer(r: &mut Reader<'_>, field: &Field, signed: bool) -> Result<u64, Decod
 }
 
 fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    if digits.len() % 4 == 1 {
+        return None;
+    }
     let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut bits, mut have) = (0u32, 0);
-    for b in text.trim_end_matches('=').bytes() {
+    for b in digits.bytes() {
         let digit = match b {
             b'A'..=b'Z' => b - b'A',
             b'a'..=b'z' => b - b'a' + 26,
