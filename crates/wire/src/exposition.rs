@@ -221,7 +221,7 @@ impl<'a> Decoder<'a> {
         let at_ms = at_ms
             .filter(|_| !self.request.ignore_timestamps)
             .unwrap_or(self.request.now_ms);
-        let spelled = self.spelled(series);
+        let spelled = self.spelled();
         self.raw.truncate(self.prefix);
         self.raw.push(spelled as u8);
         self.raw.extend_from_slice(series);
@@ -261,15 +261,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn spelled(&self, series: &[u8]) -> Spelled {
-        let name = &series[..memchr(b'{', series).unwrap_or(series.len())];
+    /// By the type last stated, as in Prometheus, and so whichever way the series' name and labels are written.
+    fn spelled(&self) -> Spelled {
         match self.family.kind {
-            MetricKind::Histogram | MetricKind::GaugeHistogram
-                if name.strip_suffix(b"_bucket") == Some(&self.family.name) =>
-            {
-                Spelled::Le
-            }
-            MetricKind::Summary if name == self.family.name => Spelled::Quantile,
+            MetricKind::Histogram | MetricKind::GaugeHistogram => Spelled::Le,
+            MetricKind::Summary => Spelled::Quantile,
             _ => Spelled::Nothing,
         }
     }

@@ -50,6 +50,35 @@ fn text() {
     );
 }
 
+/// A bound has one spelling, whichever way its series is written.
+#[test]
+fn bounds_under_every_spelling_of_a_series() {
+    for (kind, label, series) in [
+        ("histogram", "le", r#"m_bucket{le="1"}"#),
+        ("histogram", "le", r#"m_bucket {le="1"}"#),
+        ("histogram", "le", r#"m_bucket{ "le" = "1" }"#),
+        ("histogram", "le", r#"{"m_bucket",le="1"}"#),
+        ("histogram", "le", r#"{"m_bucket","le"="1"}"#),
+        ("histogram", "le", r#"{le="1","m_bucket"}"#),
+        ("summary", "quantile", r#"m {quantile="1"}"#),
+        ("summary", "quantile", r#"{"m",quantile="1"}"#),
+        ("summary", "quantile", r#"{"quantile"="1", "m"}"#),
+    ] {
+        for (format, end) in [(Format::Text, ""), (Format::OpenMetrics, "# EOF\n")] {
+            let dump = scrape(format, true, &format!("# TYPE m {kind}\n{series} 2\n{end}"));
+            assert!(dump.contains(&format!("{label}=\"1.0\"")), "{series}: {dump}");
+        }
+    }
+    let dump = scrape(
+        Format::Text,
+        true,
+        "# TYPE \"m.x\" histogram\n{\"m.x_bucket\",le=\"1\"} 2\n",
+    );
+    assert!(dump.contains("le=\"1.0\""), "{dump}");
+    let dump = scrape(Format::Text, true, "# TYPE m gauge\nm{le=\"1\",quantile=\"1\"} 2\n");
+    assert!(dump.contains("le=\"1\"") && dump.contains("quantile=\"1\""), "{dump}");
+}
+
 #[test]
 fn open_metrics() {
     check(
