@@ -75,7 +75,9 @@ pub(crate) fn store_of(app: &App) -> Result<&Arc<store::Store>, Refusal> {
 
 pub(crate) fn refusal(e: StoreError) -> Refusal {
     match e {
-        StoreError::NotReady(_) | StoreError::Stopping | StoreError::Merging(_) => Refusal::unavailable(e.to_string()),
+        StoreError::NotReady(_) | StoreError::Stopping | StoreError::Busy(_) | StoreError::Merging(_) => {
+            Refusal::unavailable(e.to_string())
+        }
         StoreError::Refused(_) => Refusal::new(StatusCode::CONFLICT, "execution", e.to_string()),
         StoreError::Engine(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "internal", e.to_string()),
     }

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use host::{Host, Lock};
+use host::{Files, Host, Lock};
 
 use crate::Failure;
 use crate::config::Config;
@@ -41,8 +41,7 @@ impl DataDir {
     }
 
     fn hold(host: &Host, path: &Path) -> Result<Self, Failure> {
-        host.files
-            .create_dir_all(path)
+        create(&*host.files, path)
             .map_err(|e| Failure::failed(format!("{}: cannot create the data directory: {e}", path.display())))?;
         let lock = host.files.lock(&path.join(LOCK)).map_err(|e| {
             if e.kind() == std::io::ErrorKind::WouldBlock {
@@ -121,6 +120,28 @@ impl DataDir {
     }
 }
 
+/// Creates a directory and those above it. Where something is in the way it says what: the system's own words, such as "File
+/// exists", do not.
+pub(crate) fn create(files: &dyn Files, path: &Path) -> Result<(), String> {
+    use std::io::ErrorKind::{AlreadyExists, NotADirectory, NotFound};
+    files.create_dir_all(path).map_err(|e| {
+        if !matches!(e.kind(), AlreadyExists | NotADirectory) {
+            return e.to_string();
+        }
+        let mut parts: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+        parts.reverse();
+        for part in parts {
+            match files.list(part).map_err(|e| e.kind()) {
+                // what is not there at all would have been created
+                Err(NotFound) => return format!("{} is a symbolic link to what does not exist", part.display()),
+                Err(NotADirectory) => return format!("{} is a file, not a directory", part.display()),
+                _ => {}
+            }
+        }
+        e.to_string()
+    })
+}
+
 /// Whether nothing is in the directory but what a restore leaves that was stopped.
 pub(crate) fn is_unused(host: &Host, path: &Path) -> std::io::Result<bool> {
     let entries = host.files.list(path)?;
@@ -180,6 +201,33 @@ pub(crate) fn not_named(config: &Config) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_the_way_of_a_directory_is_named() {
+        let dir = std::env::temp_dir().join(format!("overseer-in-the-way-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (link, file) = (dir.join("link"), dir.join("file"));
+        std::os::unix::fs::symlink(dir.join("absent"), &link).unwrap();
+        std::fs::write(&file, b"").unwrap();
+        let files = Host::real().files;
+        for (path, why) in [
+            (
+                link.clone(),
+                format!("{} is a symbolic link to what does not exist", link.display()),
+            ),
+            (
+                link.join("x/y"),
+                format!("{} is a symbolic link to what does not exist", link.display()),
+            ),
+            (file.clone(), format!("{} is a file, not a directory", file.display())),
+            (file.join("x"), format!("{} is a file, not a directory", file.display())),
+        ] {
+            assert_eq!(create(&*files, &path), Err(why));
+        }
+        std::fs::create_dir(dir.join("absent")).unwrap();
+        assert_eq!(create(&*files, &link.join("x/y")), Ok(()));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn what_a_server_wrote_is_read_as_documented() {

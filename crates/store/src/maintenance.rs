@@ -1,6 +1,6 @@
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) struct Maintenance {
 
 #[derive(Default)]
 struct Counts {
+    /// Set before the last message: the queue may have no room for that.
+    stop: AtomicBool,
     seals: AtomicU64,
     failures: AtomicU64,
     held: AtomicU64,
@@ -96,17 +98,13 @@ impl Maintenance {
 
     pub(crate) async fn run(&self, command: Command) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.sender
-            .try_send(Message::Run(command, reply))
-            .map_err(|_| StoreError::Stopping)?;
+        enqueue(&self.sender, Message::Run(command, reply))?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
 
     pub(crate) async fn snapshot(&self, name: String) -> Result<Snapshot, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.sender
-            .try_send(Message::Snapshot(name, reply))
-            .map_err(|_| StoreError::Stopping)?;
+        enqueue(&self.sender, Message::Snapshot(name, reply))?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
 
@@ -133,13 +131,22 @@ impl Maintenance {
             thread.ending();
         }
         self.merges.stop(within);
-        let (Some(thread), Ok(())) = (thread, self.sender.try_send(Message::Stop)) else {
-            return;
-        };
-        if !thread.join_within(within) {
+        self.counts.stop.store(true, Relaxed);
+        // wakes it; where there is no room it is awake
+        let _ = self.sender.try_send(Message::Stop);
+        if let Some(thread) = thread
+            && !thread.join_within(within)
+        {
             tracing::warn!("a seal is under way; the last samples are replayed at the next start");
         }
     }
+}
+
+fn enqueue(sender: &SyncSender<Message>, message: Message) -> Result<(), StoreError> {
+    sender.try_send(message).map_err(|e| match e {
+        TrySendError::Full(_) => StoreError::Busy(COMMANDS_MAX),
+        TrySendError::Disconnected(_) => StoreError::Stopping,
+    })
 }
 
 struct Worker {
@@ -165,7 +172,13 @@ impl Worker {
     fn run(mut self, receiver: &Receiver<Message>) {
         let mut wait = TICK;
         loop {
-            match receiver.recv_timeout(wait) {
+            let message = receiver.recv_timeout(wait);
+            // who waits is told by the end of his channel
+            let message = match self.counts.stop.load(Relaxed) {
+                true => Ok(Message::Stop),
+                false => message,
+            };
+            match message {
                 Ok(Message::Run(command, reply)) => {
                     let done = self.seal();
                     self.log.drop_spares();
@@ -268,5 +281,24 @@ impl Worker {
             tracing::error!(error = %e, "the samples log did not take the sealed position");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_command_more_than_may_wait_is_told_so() {
+        let (sender, receiver) = sync_channel(COMMANDS_MAX);
+        for _ in 0..COMMANDS_MAX {
+            enqueue(&sender, Message::Run(Command::Flush, oneshot::channel().0)).unwrap();
+        }
+        let over = enqueue(&sender, Message::Run(Command::Flush, oneshot::channel().0)).unwrap_err();
+        assert!(matches!(over, StoreError::Busy(COMMANDS_MAX)), "{over}");
+        assert!(over.to_string().starts_with("64 flushes"), "{over}");
+        drop(receiver);
+        let over = enqueue(&sender, Message::Run(Command::Flush, oneshot::channel().0)).unwrap_err();
+        assert!(matches!(over, StoreError::Stopping), "{over}");
     }
 }

@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,13 +77,12 @@ impl Merges {
 
     /// Merges all there is, then answers.
     pub(crate) fn all(&self, reply: Reply) {
-        if let Err(
-            std::sync::mpsc::TrySendError::Full(Message::All(reply))
-            | std::sync::mpsc::TrySendError::Disconnected(Message::All(reply)),
-        ) = self.sender.try_send(Message::All(reply))
-        {
-            let _ = reply.send(Err(StoreError::Stopping));
-        }
+        let (reply, why) = match self.sender.try_send(Message::All(reply)) {
+            Err(TrySendError::Full(Message::All(reply))) => (reply, StoreError::Busy(COMMANDS_MAX)),
+            Err(TrySendError::Disconnected(Message::All(reply))) => (reply, StoreError::Stopping),
+            _ => return,
+        };
+        let _ = reply.send(Err(why));
     }
 
     /// (steps, failures) so far.

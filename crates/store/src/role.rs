@@ -96,6 +96,9 @@ pub enum StoreError {
     Engine(String),
     #[error("the store is stopping")]
     Stopping,
+    /// So many wait already.
+    #[error("{0} flushes, merges and snapshots wait already, which is as many as may; ask again when some are done")]
+    Busy(usize),
     /// It goes on all the same.
     #[error("merging takes longer than {0} s and goes on; ask again")]
     Merging(u64),

@@ -185,7 +185,8 @@ impl Pool {
             }
             _ if !make => return Err(not_ours()),
             _ => {
-                files.create_dir_all(dir).map_err(failed(dir))?;
+                crate::data_dir::create(&**files, dir)
+                    .map_err(|e| Failure::failed(format!("{}: {e}", dir.display())))?;
                 // what a command leaves that was stopped in its first instant
                 let begun = |e: &host::Entry| e.name == LOCK || e.name == FORMAT || e.name == format!(".{FORMAT}.tmp");
                 if !entries.iter().all(begun) {
