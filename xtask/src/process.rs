@@ -6,10 +6,12 @@ use std::{
 use crate::Failure;
 
 /// Tests that a tool says it ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    /// Why tests did not run that count as passed or not at all.
+    pub(crate) skipped: Vec<String>,
 }
 
 /// The command as a person would type it, without its variables.
@@ -59,7 +61,9 @@ pub(crate) fn run_counting(mut command: Command) -> Result<Counts, Failure> {
             // a closed terminal is no reason to stop counting
             let _ = out.write_all(&line);
             let _ = out.flush();
-            counts.add(reported(String::from_utf8_lossy(&line).trim()));
+            let text = String::from_utf8_lossy(&line);
+            counts.add(reported(text.trim()));
+            counts.skipped.extend(skip(text.trim()));
             line.clear();
         }
     }
@@ -74,6 +78,7 @@ impl Counts {
     pub(crate) fn add(&mut self, other: Counts) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped.extend(other.skipped);
     }
 }
 
@@ -93,6 +98,7 @@ fn reported(line: &str) -> Counts {
         return Counts {
             passed: of("passed"),
             failed: of("failed"),
+            ..Counts::default()
         };
     }
     if let Some((passed, failed)) = line
@@ -100,7 +106,11 @@ fn reported(line: &str) -> Counts {
         .and_then(|line| line.split_once(" passed, "))
         && let (Ok(passed), Ok(failed)) = (passed.parse(), failed.parse())
     {
-        return Counts { passed, failed };
+        return Counts {
+            passed,
+            failed,
+            ..Counts::default()
+        };
     }
     let line = line.trim_start_matches(['#', 'ℹ', ' ']);
     let of = |what: &str| {
@@ -110,7 +120,15 @@ fn reported(line: &str) -> Counts {
     Counts {
         passed: of("pass ").and_then(number).unwrap_or(0),
         failed: of("fail ").and_then(number).unwrap_or(0),
+        ..Counts::default()
     }
+}
+
+/// What one line says of a test that was skipped: `SKIPPED: why`, also behind what the test runner began, or the browser tests'
+/// `skip  name: why`.
+fn skip(line: &str) -> Option<String> {
+    let said = line.split_once("SKIPPED: ").map(|(_, why)| why);
+    said.or_else(|| line.strip_prefix("skip  ")).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -119,7 +137,11 @@ mod tests {
 
     #[test]
     fn reports_are_read() {
-        let counts = |passed, failed| Counts { passed, failed };
+        let counts = |passed, failed| Counts {
+            passed,
+            failed,
+            skipped: Vec::new(),
+        };
         let line = "test result: FAILED. 29 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.23s";
         assert_eq!(reported(line), counts(29, 2));
         assert_eq!(reported("# pass 17"), counts(17, 0));
@@ -132,6 +154,28 @@ mod tests {
     #[test]
     fn a_failure_without_a_report_counts() {
         // a report would be read by whoever runs this test, and counted there
-        assert_eq!(run_counting(Command::new("false")), Ok(Counts { passed: 0, failed: 1 }));
+        let counts = run_counting(Command::new("false")).unwrap();
+        assert_eq!((counts.passed, counts.failed), (0, 1));
+    }
+
+    #[test]
+    fn skips_are_kept_with_their_reason() {
+        // the marker in two pieces: whoever runs this test reads its output as well
+        let line = format!("test it::influx ... {}: telegraf is not installed", "SKIPPED");
+        assert_eq!(skip(&line).as_deref(), Some("telegraf is not installed"));
+        assert_eq!(
+            skip("skip  agent: no real server").as_deref(),
+            Some("agent: no real server")
+        );
+        assert_eq!(skip("test skip ... ok"), None);
+        let mut all = Counts::default();
+        for why in ["no root", "no Python"] {
+            let skipped = vec![why.to_owned()];
+            all.add(Counts {
+                skipped,
+                ..Counts::default()
+            });
+        }
+        assert_eq!(all.skipped, ["no root", "no Python"]);
     }
 }

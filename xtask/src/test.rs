@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -25,7 +26,7 @@ Usage: cargo xtask test [--only NAME,…] [--skip NAME,…] [--no-install] [--js
   --json          end with one line of JSON instead of words
   --list          name the sections
 
-The last line says `N passed, N failed` over all sections; a check that is no set of tests counts as one. The exit code
+What was skipped is listed with its reason. The last line says `N passed, N failed` over all sections; a check that is no set of tests counts as one. The exit code
 is 0 when nothing failed.
 ";
 
@@ -131,6 +132,7 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<(),
             counts: Counts {
                 passed: u64::from(failed == 0),
                 failed,
+                ..Counts::default()
             },
             took: began.elapsed(),
         });
@@ -140,7 +142,10 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<(),
         let start = Instant::now();
         let counts = (section.run)(workspace, &tools).unwrap_or_else(|failure| {
             println!("{failure}");
-            Counts { passed: 0, failed: 1 }
+            Counts {
+                failed: 1,
+                ..Counts::default()
+            }
         });
         let took = start.elapsed();
         println!(
@@ -157,19 +162,22 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<(),
         });
     }
     let mut all = Counts::default();
-    done.iter().for_each(|section| all.add(section.counts));
+    done.iter().for_each(|section| all.add(section.counts.clone()));
     if json {
-        println!("{}", as_json(&done, all, began.elapsed()));
+        println!("{}", as_json(&done, &all, began.elapsed()));
     } else {
         header("summary", "");
         for section in &done {
             let mark = if section.counts.failed == 0 { "ok    " } else { "FAILED" };
-            let Counts { passed, failed } = section.counts;
+            let Counts { passed, failed, .. } = section.counts;
             println!(
                 "{mark} {:<10} {passed:>5} passed {failed:>3} failed {:>9}",
                 section.name,
                 seconds(section.took)
             );
+        }
+        for why in reasons(&all.skipped) {
+            println!("skipped: {why}");
         }
         println!(
             "in {}: {} passed, {} failed",
@@ -207,7 +215,18 @@ fn seconds(took: Duration) -> String {
     format!("{:.1} s", took.as_secs_f64())
 }
 
-fn as_json(done: &[Done], all: Counts, took: Duration) -> String {
+/// Each reason once, with how often it was given where that is more than once.
+fn reasons(skipped: &[String]) -> Vec<String> {
+    let mut counted = BTreeMap::new();
+    skipped.iter().for_each(|why| *counted.entry(why).or_insert(0) += 1);
+    let told = counted.into_iter().map(|(why, times)| match times {
+        1 => why.clone(),
+        _ => format!("{why} ({times} times)"),
+    });
+    told.collect()
+}
+
+fn as_json(done: &[Done], all: &Counts, took: Duration) -> String {
     let sections: Vec<String> = done
         .iter()
         .map(|section| {
@@ -221,15 +240,20 @@ fn as_json(done: &[Done], all: Counts, took: Duration) -> String {
         })
         .collect();
     format!(
-        r#"{{"passed":{},"failed":{},"seconds":{:.1},"sections":[{}]}}"#,
+        r#"{{"passed":{},"failed":{},"skipped":{},"seconds":{:.1},"sections":[{}]}}"#,
         all.passed,
         all.failed,
+        all.skipped.len(),
         took.as_secs_f64(),
         sections.join(",")
     )
 }
 
-const ONE: Counts = Counts { passed: 1, failed: 0 };
+const ONE: Counts = Counts {
+    passed: 1,
+    failed: 0,
+    skipped: Vec::new(),
+};
 
 fn cargo(workspace: &Workspace, tools: &Tools, arguments: &str) -> Command {
     let mut cargo = workspace.cargo();
@@ -251,6 +275,7 @@ fn house_rules(workspace: &Workspace, _: &Tools) -> Result<Counts, Failure> {
     Ok(Counts {
         passed: u64::from(problems.is_empty()),
         failed: problems.len() as u64,
+        ..Counts::default()
     })
 }
 
@@ -516,15 +541,24 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_for_skipping_is_told_once() {
+        let skipped = ["no root".to_owned(), "no Python".into(), "no root".into()];
+        assert_eq!(reasons(&skipped), ["no Python", "no root (2 times)"]);
+    }
+
+    #[test]
     fn the_summary_is_json() {
-        let counts = Counts { passed: 3, failed: 1 };
+        let counts = Counts {
+            passed: 3,
+            failed: 1,
+            skipped: vec!["no root".into()],
+        };
         let done = [Done {
             name: "unit",
-            counts,
+            counts: counts.clone(),
             took: Duration::from_millis(1250),
         }];
-        let want =
-            r#"{"passed":3,"failed":1,"seconds":2.0,"sections":[{"name":"unit","passed":3,"failed":1,"seconds":1.2}]}"#;
-        assert_eq!(as_json(&done, counts, Duration::from_secs(2)), want);
+        let want = r#"{"passed":3,"failed":1,"skipped":1,"seconds":2.0,"sections":[{"name":"unit","passed":3,"failed":1,"seconds":1.2}]}"#;
+        assert_eq!(as_json(&done, &counts, Duration::from_secs(2)), want);
     }
 }

@@ -27,7 +27,7 @@ impl Small {
         if mounted.is_ok_and(|s| s.success()) {
             return Some(Small(path));
         }
-        eprintln!("SKIPPED: mounting a small file system needs root");
+        crate::clients::skipped("mounting a small file system needs root");
         None
     }
 
