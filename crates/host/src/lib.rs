@@ -1,6 +1,6 @@
 //! The machine: clock, files and randomness, as three traits that every other crate is handed. [`Host::real`] is this
 //! computer; [`sim`] is one made of memory, whose clock stands still until told, whose disk loses what was not synced and
-//! fails where planned, all from one seed. With them go the two things that the process has once: its [`Workers`], and the
+//! fails where planned, all from one seed. [`Sparing`] keeps only so many files of either open. With them go the two things that the process has once: its [`Workers`], and the
 //! [`LogOutput`] that no log line can fail on.
 
 mod clock;

@@ -1,5 +1,6 @@
-//! The samples engine: the series table that gives label sets dense numbers, the column codecs of chunks, and the byte
-//! form of a record in the log. Synchronous, starts no thread, knows no protocol, query language or bus; clock, files
+//! The samples engine: the series table that gives label sets dense numbers, the column codecs of chunks, heads, files and the
+//! manifest that lists them, merging, rollups, retention and tombstones, and the byte form of a record in the log. In: records
+//! in order, each with its position. Out: [`engine::Engine`], which answers through [`model::SampleSource`]. Synchronous, starts no thread, knows no protocol, query language or bus; clock, files
 //! and randomness come in through `host`.
 
 mod block;

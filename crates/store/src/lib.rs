@@ -1,6 +1,6 @@
 //! The store role: the one owner of the data set. In: the samples topic, in order, exactly once by position. Out: the
-//! engine's answers behind a read barrier. It drives the synchronous engine from threads of its own (apply; seal and
-//! expire; merge; a replay decodes on one more), and tells the bus what is sealed so that the log can drop it. No protocol,
+//! engine's answers behind a read barrier. It drives the synchronous engine from threads of its own (apply; seal,
+//! expire and make snapshots; merge and scrub; a replay decodes on one more), and tells the bus what is sealed so that the log can drop it. No protocol,
 //! no query language.
 #![forbid(unsafe_code)]
 
