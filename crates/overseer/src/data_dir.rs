@@ -208,7 +208,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let (link, file) = (dir.join("link"), dir.join("file"));
         std::os::unix::fs::symlink(dir.join("absent"), &link).unwrap();
-        std::fs::write(&file, b"").unwrap();
+        Host::real().files.write_atomic(&file, b"").unwrap();
         let files = Host::real().files;
         for (path, why) in [
             (
@@ -235,7 +235,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let host = Host::real();
         let read = |text: &str| {
-            std::fs::write(dir.join(RUNNING), text).unwrap();
+            host.files.write_atomic(&dir.join(RUNNING), text.as_bytes()).unwrap();
             Running::of(&host, &dir)
         };
         // the example of docs/format/running.md

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods)]
+
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
