@@ -181,7 +181,7 @@ fn a_damaged_identity_is_made_anew_and_told() {
     let original = fs::read(&path).unwrap();
     for how in [0, 1, 2, 3, 5] {
         let what = damage(&path, how);
-        let server = Server::start(dir.path());
+        let mut server = Server::start(dir.path());
         assert_eq!(read(&server), Some((SERIES * SAMPLES) as usize), "{what}");
         let log = server.log();
         assert!(log.contains("format") && log.contains("written anew"), "{what}: {log}");
