@@ -11,8 +11,8 @@ use crate::turns::{Entered, LANES, Turns};
 /// Light queries that run at once; they take microseconds to milliseconds.
 const LIGHT_AT_ONCE: usize = 16;
 /// Series, samples and bytes up to which a query is light: so many take some tens of milliseconds.
-const LIGHT_SERIES_MAX: u64 = 20_000;
-const LIGHT_SAMPLES_MAX: u64 = 1_000_000;
+const LIGHT_SERIES_MAX: u64 = 5_000;
+const LIGHT_SAMPLES_MAX: u64 = 100_000;
 const LIGHT_BYTES_MAX: u64 = 32 << 20;
 /// Remote reads and federations that run at once: the former may wait for their readers, so they have a lane of their own.
 const BULK_AT_ONCE: usize = 8;
