@@ -46,6 +46,9 @@ fn failed(what: &'static str, offset: u64, len: u64) -> impl Fn(io::Error) -> Re
     }
 }
 
+/// Entries that could be read, and what is damaged of the others.
+type Entries<T> = (Vec<T>, Vec<ReadError>);
+
 /// One chunk's place and extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
@@ -380,7 +383,7 @@ impl Block {
     }
 
     /// The exemplars that can be read, and what is damaged of them.
-    pub(crate) fn exemplars(&self) -> Result<(Vec<(Number, Exemplar)>, Vec<ReadError>), ReadError> {
+    pub(crate) fn exemplars(&self) -> Result<Entries<(Number, Exemplar)>, ReadError> {
         let mut list = Vec::new();
         let damage = self.frames(Kind::Exemplars, self.footer.exemplars, &mut |_, raw| {
             list.append(&mut parse_exemplars(&raw?)?);
@@ -390,7 +393,7 @@ impl Block {
     }
 
     /// The metadata that can be read, and what is damaged of it.
-    pub(crate) fn metadata(&self) -> Result<(Vec<MetadataEntry>, Vec<ReadError>), ReadError> {
+    pub(crate) fn metadata(&self) -> Result<Entries<MetadataEntry>, ReadError> {
         let mut list = Vec::new();
         let damage = self.frames(Kind::Metadata, self.footer.metadata, &mut |_, raw| {
             list.append(&mut parse_metadata(&raw?)?);
