@@ -151,8 +151,10 @@ mod tests {
 
     #[test]
     fn a_plan_takes_what_it_can_and_names_the_rest_without_values() {
-        let mut running = Config::default();
-        running.token_file = Some("/a".into());
+        let running = Config {
+            token_file: Some("/a".into()),
+            ..Config::default()
+        };
         let mut new = running.clone();
         new.log.level = "debug".into();
         new.token_file = Some("/b".into());

@@ -149,7 +149,6 @@ async fn handed_over(sent: &[u8], pieces: usize, read: usize) -> (Vec<u8>, Optio
         let n = std::future::poll_fn(|cx| Poll::Ready(polled.as_mut().poll(cx))).await;
         match n {
             Poll::Ready(Ok(n)) if n > 0 => {
-                drop(polled);
                 got.extend_from_slice(&buffer[..n]);
                 true
             }

@@ -298,7 +298,9 @@ fn pages_of_other_origins_read_and_do_no_more() {
         "overseer.yaml",
         "server:\n  cors_origins: [\"https://grafana.example\"]\n",
     );
-    let open = Server::start(&dir.path().join("open"));
+    let all = dir.file("all.yaml", "server:\n  cors_origins: [\"*\"]\n");
+    let open = Server::with(&dir.path().join("open"), &["--config", all.to_str().unwrap()]);
+    let plain = Server::start(&dir.path().join("plain"));
     let listed = Server::with(&dir.path().join("listed"), &["--config", config.to_str().unwrap()]);
     let allowed = |server: &Server, method: &str, path: &str, origin: &str| {
         let answer = client::request(&server.address, method, path, &[("Origin", origin)], b"").unwrap();
@@ -317,6 +319,8 @@ fn pages_of_other_origins_read_and_do_no_more() {
         (400, any.clone())
     );
     assert_eq!(allowed(&open, "OPTIONS", "/api/v1/query", other), (204, any));
+    // without a login nobody else's page reads what this machine tells
+    assert_eq!(allowed(&plain, "GET", "/api/v1/labels", other), (200, None));
     assert_eq!(
         allowed(&listed, "GET", "/api/v1/labels", grafana),
         (200, Some(grafana.to_owned()))

@@ -56,7 +56,7 @@ impl Compactor {
     /// Whether these may be merged with each other now.
     pub(super) fn is_free(&self, inputs: &[Arc<Block>]) -> bool {
         let same = |a: &&Aside| a.inputs.len() == inputs.len() && inputs.iter().all(|b| a.inputs.contains(&b.id()));
-        !self.aside.iter().find(same).is_some_and(|a| self.now_ms < a.until_ms)
+        self.aside.iter().find(same).is_none_or(|a| self.now_ms >= a.until_ms)
     }
 
     /// What is aside although its files are gone is forgotten.
