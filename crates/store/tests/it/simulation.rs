@@ -63,6 +63,7 @@ fn what_was_acknowledged_survives_everything() {
             all.acked < all.sent && all.seals > 0 && all.merges > 0 && all.expired > 0 && all.failures > 0,
             "{all:?}"
         );
+        assert!(all.jumps > 0 && all.starved > 0, "{all:?}");
         assert!(all.refused_reads * 2 < all.reads && all.rolled > 0, "{all:?}");
     }
 }
@@ -77,6 +78,8 @@ fn add(all: &mut Tally, one: Tally) {
     all.failures += one.failures;
     all.expired += one.expired;
     all.rolled += one.rolled;
+    all.jumps += one.jumps;
+    all.starved += one.starved;
 }
 
 #[test]
@@ -87,4 +90,11 @@ fn a_disk_that_lies_is_caught() {
         let caught = (0..60).filter(found).count();
         assert!(caught > 5, "{lie:?}: {caught} of 60");
     }
+}
+
+#[test]
+fn expiry_by_the_clock_alone_is_caught() {
+    let found = |seed: &u64| matches!(catch_unwind(|| live(*seed, Some(Lie::Clock))), Ok(Err(_)));
+    let caught = (0..200).filter(found).count();
+    assert!(caught > 0, "{caught} of 200");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bus::local::{LocalSettings, SteppedLog};
 use bus::{BusError, Consumer, Delivery, Log, Position, Publish};
-use host::Host;
 use host::sim::{Dice, Failure, Faults, Machine, Operation};
+use host::{Clock, Host};
 use model::{
     Budget, Hints, Histogram, Matcher, Record, ResetHint, SampleSource, SelectRequest, SeriesBlock, TenantId,
     TimeRange, Want,
@@ -23,6 +23,7 @@ use super::world::{self, Found, Spec, TENANTS, Value, World};
 
 const LOG_DIR: &str = "/data/log";
 const ENGINE_DIR: &str = "/data/series";
+const DAY_MS: i64 = 86_400_000;
 
 /// What a seed came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +37,9 @@ pub(crate) struct Tally {
     pub(crate) failures: u64,
     pub(crate) expired: u64,
     pub(crate) rolled: u64,
+    pub(crate) jumps: u64,
+    /// Times that there were no descriptors left.
+    pub(crate) starved: u64,
 }
 
 /// What publishers and readers know, over all lives.
@@ -60,7 +64,47 @@ struct Known {
     reads_fail: bool,
     /// Rollups are made; all days are long over.
     rolls: bool,
+    /// Samples lie in days of years, and late ones come for all of them.
+    years: bool,
+    /// The clock jumps by more than a year, and back.
+    jumps: bool,
+    /// Files that may be open at once.
+    handles: usize,
+    /// Expiry may go by the clock alone.
+    trusted: bool,
+    /// Bounds of merges and open files, scaled down.
+    bounds: Bounds,
+    /// Days of all samples that were ever sent.
+    days: BTreeSet<i64>,
+    /// What the clock and the running time agree on is this and twice what ran since.
+    sure_ms: i64,
     tally: Tally,
+}
+
+/// Bounds of an engine, small enough to be met.
+#[derive(Clone, Copy)]
+struct Bounds {
+    inputs: usize,
+    outputs: usize,
+    merge_files: usize,
+    open_files: usize,
+}
+
+impl Bounds {
+    fn random(dice: &mut Dice) -> Bounds {
+        let inputs = 2 + dice.below(6) as usize;
+        Bounds {
+            inputs,
+            outputs: 2 + dice.below(20) as usize,
+            merge_files: inputs.min(2 + dice.below(7) as usize),
+            open_files: 2 + dice.below(8) as usize,
+        }
+    }
+
+    /// Files that the whole process, its log included, gets along with.
+    fn handles(self) -> usize {
+        2 * self.open_files + 16
+    }
 }
 
 type StoreLog = SteppedLog<RecordCodec, RecordDecode>;
@@ -122,15 +166,30 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
         horizon_ms: i64::MIN,
         reads_fail: dice.one_in(2),
         rolls: seed.is_multiple_of(3),
+        years: seed % 4 == 1,
+        jumps: dice.one_in(2),
+        trusted: dice.one_in(3),
+        bounds: Bounds::random(&mut dice),
+        days: BTreeSet::new(),
+        handles: usize::MAX,
+        sure_ms: 0,
         tally: Tally::default(),
     };
     if known.rolls {
         machine.clock.advance(Duration::from_secs(4 * 86_400));
     }
+    known.sure_ms = machine.clock.now_ms() - 2 * machine.clock.monotonic().as_millis() as i64;
     // a running value may expire as well: only where there are no deltas
     if known.reads_fail && dice.one_in(2) {
-        known.retention_ms = Some(1000 * (60 + dice.below(900)) as i64);
+        known.retention_ms = Some(match known.years {
+            true => DAY_MS * (1 + dice.below(20)) as i64,
+            false => 1000 * (60 + dice.below(900)) as i64,
+        });
     }
+    // nothing can be configured to be kept for less than a day
+    known.jumps &= known.retention_ms.is_none_or(|kept| kept >= DAY_MS);
+    known.handles = known.bounds.handles();
+    machine.files.set_handles_max(Some(known.handles));
     for number in 0..1 + dice.below(4) {
         let at = |e: String| format!("seed {seed}, life {number}: {e}");
         let small = dice.one_in(5);
@@ -141,7 +200,7 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
         if early {
             machine.files.plan(faults(&mut dice, known.reads_fail));
         }
-        let mut life = match Life::begin(&mut known, &machine, &host, small || early) {
+        let mut life = match Life::begin(&mut known, &machine, &host, small || early, lie) {
             Ok(life) => life,
             Err(e) if small || early => {
                 // it does not start, which is an answer, too
@@ -161,6 +220,7 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
             let _ = life.log.close(Duration::ZERO);
         }
         drop(life);
+        machine.files.set_handles_max(Some(known.handles));
         match dice.one_in(3) {
             true => machine.files.kill(),
             false => machine.files.crash(),
@@ -168,7 +228,7 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
     }
     machine.files.set_capacity(None);
     let at = |e: String| format!("seed {seed}, at the end: {e}");
-    let mut life = Life::begin(&mut known, &machine, &host, false).map_err(at)?;
+    let mut life = Life::begin(&mut known, &machine, &host, false, lie).map_err(at)?;
     life.deliver().map_err(at)?;
     life.complete().map_err(at)?;
     life.check(TimeRange::ALL).map_err(at)?;
@@ -178,16 +238,28 @@ pub(crate) fn live(seed: u64, lie: Option<Lie>) -> Result<Tally, String> {
     }
     life.engine.seal().map_err(|e| at(e.to_string()))?;
     life.engine.compact_all().map_err(|e| at(e.to_string()))?;
+    life.merged().map_err(at)?;
     life.complete().map_err(at)?;
     life.check(TimeRange::ALL).map_err(at)?;
     Ok(known.tally)
 }
 
 impl<'a> Life<'a> {
-    fn begin(known: &'a mut Known, machine: &'a Machine, host: &Host, faulty: bool) -> Result<Self, String> {
+    fn begin(
+        known: &'a mut Known,
+        machine: &'a Machine,
+        host: &Host,
+        faulty: bool,
+        lie: Option<Lie>,
+    ) -> Result<Self, String> {
         let table = Arc::new(SeriesTable::new([7; 16]));
         let settings = EngineSettings {
             retention_ms: known.retention_ms,
+            clock_confirmed_ms: (known.trusted || lie == Some(Lie::Clock)).then_some(i64::MAX),
+            merge_inputs_max: known.bounds.inputs,
+            merge_outputs_max: known.bounds.outputs,
+            merge_files: known.bounds.merge_files,
+            open_files_max: known.bounds.open_files,
             rollups: RollupKeep {
                 minute_ms: known.rolls.then_some(FOR_EVER),
                 hour_ms: known.rolls.then_some(FOR_EVER),
@@ -251,7 +323,7 @@ impl<'a> Life<'a> {
                 break;
             }
             self.known.now += dice.below(12) as i64;
-            match dice.below(14) {
+            match dice.below(16) {
                 0..=5 => self.publish(dice)?,
                 6..=8 => {
                     let done = self.engine.seal().map(drop);
@@ -262,13 +334,10 @@ impl<'a> Life<'a> {
                         .map_err(|e| format!("commit: {e}"))?;
                     self.log.run();
                 }
-                9 => {
-                    self.machine.clock.advance(Duration::from_secs(6));
-                    let done = self.engine.compact_step();
-                    self.known.tally.merges += u64::from(matches!(done, Ok(Some(_))));
-                    self.may_fail(done.map(drop))?;
-                }
-                13 => self.expire()?,
+                9 => self.merge_step()?,
+                13 => self.expire(world::time(self.known.now))?,
+                14 => self.jump(dice)?,
+                15 => self.few_handles(dice)?,
                 10 => {
                     let done = self.engine.compact_all().map(drop);
                     self.known.tally.merges += u64::from(done.is_ok());
@@ -283,12 +352,76 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    fn expire(&mut self) -> Result<(), String> {
+    /// The clock is a year ahead or behind for a while, and expiry looks at it.
+    fn jump(&mut self, dice: &mut Dice) -> Result<(), String> {
+        if !self.known.jumps {
+            return Ok(());
+        }
+        let right = self.machine.clock.now_ms();
+        let by = DAY_MS * (dice.below(900) as i64 - 400);
+        self.machine.clock.jump_to_ms(right + by);
+        self.known.tally.jumps += 1;
+        self.expire(world::time(self.known.now) + by)?;
+        self.merge_step()?;
+        self.check(TimeRange::ALL)?;
+        self.machine.clock.jump_to_ms(right);
+        Ok(())
+    }
+
+    /// Others take the descriptors for a while: what needs one fails, and goes well afterwards.
+    fn few_handles(&mut self, dice: &mut Dice) -> Result<(), String> {
+        let before = self.machine.files.handles();
+        let faulty = std::mem::replace(&mut self.faulty, true);
+        self.machine
+            .files
+            .set_handles_max(Some(before.saturating_sub(4) + dice.below(8) as usize));
+        let sealed = self.engine.seal().map(drop);
+        self.may_fail(sealed)?;
+        self.merge_step()?;
+        let range = world::range(dice, self.known.now);
+        self.check(range)?;
+        self.machine.files.set_handles_max(Some(self.known.handles));
+        self.faulty = faulty;
+        self.known.tally.starved += 1;
+        Ok(())
+    }
+
+    fn merge_step(&mut self) -> Result<(), String> {
+        self.machine.clock.advance(Duration::from_secs(6));
+        let done = self.engine.compact_step();
+        self.known.tally.merges += u64::from(matches!(done, Ok(Some(_))));
+        self.may_fail(done.map(drop))
+    }
+
+    /// There is nothing left to merge, and no merge was in vain.
+    fn merged(&self) -> Result<(), String> {
+        let again = self.engine.compact_all().map_err(|e| e.to_string())?;
+        let vain = self.engine.stats().merges_in_vain;
+        match (again.files_in, vain) {
+            (0, 0) => Ok(()),
+            _ => Err(format!("merging goes on after its end: {again:?}, {vain} in vain")),
+        }
+    }
+
+    /// Samples from here on must survive a look at this clock: of older ones as many later days have samples as they are kept,
+    /// or they are past their time by the running time, too.
+    fn may_go_before(&self, now: i64, retention: i64) -> i64 {
+        let by_clock = now - retention;
+        if self.known.trusted {
+            return by_clock;
+        }
+        let later = (retention + DAY_MS - 1) / DAY_MS;
+        let mut days = self.known.days.range(..=now.div_euclid(DAY_MS)).rev();
+        let by_days = days.nth(later as usize - 1).map_or(i64::MIN, |day| day * DAY_MS);
+        let ran = 2 * self.machine.clock.monotonic().as_millis() as i64;
+        by_clock.min(by_days.max(self.known.sure_ms + ran - retention))
+    }
+
+    fn expire(&mut self, now: i64) -> Result<(), String> {
         let Some(retention) = self.known.retention_ms else {
             return Ok(());
         };
-        let now = world::time(self.known.now);
-        self.known.horizon_ms = self.known.horizon_ms.max(now - retention);
+        self.known.horizon_ms = self.known.horizon_ms.max(self.may_go_before(now, retention));
         for _ in 0..2 {
             let done = self.engine.expire(now);
             self.known.tally.expired += done.as_ref().map_or(0, |r| r.files as u64);
@@ -317,7 +450,9 @@ impl<'a> Life<'a> {
             let number = self.known.tally.sent;
             self.known.tally.sent += 1;
             let large = dice.one_in(40);
-            let spec = Spec::random(dice, number, self.known.now, large, !self.known.reads_fail);
+            let (now, deltas) = (self.known.now, !self.known.reads_fail);
+            let spec = Spec::random(dice, number, now, large, deltas, self.known.years);
+            self.known.days.extend(spec.days());
             let record = spec.record(&self.table);
             self.known.specs.insert(number, spec);
             waiting.push((number, self.log.publish(Arc::new(record), 1000)));
@@ -429,6 +564,10 @@ impl<'a> Life<'a> {
             };
         }
         let horizon = self.known.horizon_ms;
+        if horizon > range.end_ms {
+            // all of it may be gone
+            return Ok(());
+        }
         let range = TimeRange::new(range.start_ms.max(horizon), range.end_ms);
         let unsure = self.faulty || horizon > i64::MIN;
         for tenant in TENANTS {

@@ -12,6 +12,7 @@ pub(crate) const TENANTS: [TenantId; 2] = [TenantId::DEFAULT, TenantId(5)];
 /// Some hours before a day's end, so that merges split by day.
 const T0: i64 = 1_700_000_000_000 / 86_400_000 * 86_400_000 + 86_400_000 - 2 * 3_600_000;
 const STEP_MS: i64 = 15_000;
+const STEPS_A_DAY: i64 = 86_400_000 / STEP_MS;
 /// The series whose samples tell the records apart.
 const MARK: &str = "mark";
 /// The label that no series has and that tells deletes apart.
@@ -92,9 +93,10 @@ fn histogram(dice: &mut Dice) -> Histogram {
 
 impl Spec {
     /// A random record; `now` is the step that most samples are near to.
-    pub(crate) fn random(dice: &mut Dice, number: u64, now: i64, large: bool, with_deltas: bool) -> Spec {
+    pub(crate) fn random(dice: &mut Dice, number: u64, now: i64, large: bool, with_deltas: bool, years: bool) -> Spec {
         let tenant = TENANTS[usize::from(dice.one_in(4))];
         let at = |dice: &mut Dice| match dice.below(6) {
+            0..=2 if years => now - STEPS_A_DAY * dice.below(800) as i64,
             0 => dice.below(now as u64 + 1) as i64,
             _ => now + dice.below(4) as i64,
         };
@@ -156,6 +158,23 @@ impl Spec {
             number,
             tenant,
             content,
+        }
+    }
+
+    /// UTC days of its samples.
+    pub(crate) fn days(&self) -> Vec<i64> {
+        let day = |at: i64| at.div_euclid(86_400_000);
+        match &self.content {
+            Content::Rows {
+                floats,
+                histograms,
+                deltas,
+            } => {
+                let floats = floats.iter().map(|f| f.1);
+                let others = histograms.iter().map(|h| h.1).chain(deltas.iter().map(|d| d.2));
+                floats.chain(others).chain([T0 + self.number as i64]).map(day).collect()
+            }
+            Content::Delete { .. } => Vec::new(),
         }
     }
 
